@@ -1,0 +1,91 @@
+/*
+ * What two QEMUs on one host can't hold at the same time: listening
+ * sockets, the PID file, forwarded ports.
+ *
+ * A hand-over (see migration/hand-over.h) that starts the new QEMU itself
+ * passes these on: the destination leaves them alone while it starts, the
+ * source lets go of them at the commit, the destination takes them before
+ * it acknowledges, and the source gets them back where the hand-over fails.
+ *
+ * SPDX-License-Identifier: GPL-2.0-or-later
+ */
+
+#ifndef QEMU_HAND_OVER_RESOURCE_H
+#define QEMU_HAND_OVER_RESOURCE_H
+
+#include "qapi/qapi-types-sockets.h"
+
+/*
+ * HandOverResourceOps: a kind of resource.
+ *
+ * @name: for messages, e.g. "PID file"
+ * @release: source, guest stopped, BQL held, maybe not in the main thread:
+ *           let go, so that another process can have it
+ * @restore: source, after @release, when the hand-over failed and the
+ *           destination is gone: get it back.  What can't be had back is
+ *           reported (error_report), not fatal: the guest is worth more.
+ * @take: destination, main thread, guest not running: make it ours.
+ *        Returns false with @errp set if that can't be.
+ *
+ * Each may be NULL.
+ */
+typedef struct HandOverResourceOps {
+    const char *name;
+    bool (*release)(void *opaque, Error **errp);
+    void (*restore)(void *opaque);
+    bool (*take)(void *opaque, Error **errp);
+} HandOverResourceOps;
+
+void hand_over_resource_register(const HandOverResourceOps *ops, void *opaque);
+void hand_over_resource_unregister(const HandOverResourceOps *ops,
+                                   void *opaque);
+
+/*
+ * Source: release everything, listening sockets included.  @claimed holds
+ * the indices (uint32_t) of those sockets of hand_over_listeners_collect()
+ * that the destination takes.  On failure all is restored and false returned.
+ */
+bool hand_over_resources_release(const uint32_t *claimed, size_t n_claimed,
+                                 Error **errp);
+
+/* Source: get everything back.  No-op where nothing was released. */
+void hand_over_resources_restore(void);
+
+/*
+ * Source: find this process's listening sockets (/proc/self/fd).
+ * Returns their descriptors (still owned by whoever listens) as an array of
+ * int, in the order that @claimed of hand_over_resources_release() refers to.
+ * Remembered until the next call.
+ */
+GArray *hand_over_listeners_collect(void);
+
+/*
+ * Destination.  True from the start of a QEMU that a hand-over started,
+ * until it has taken everything: who wants such a resource must leave it
+ * alone now, and take it in its take().
+ */
+bool hand_over_inheriting(void);
+
+/* Destination, before any option is acted upon */
+void hand_over_inherit_begin(void);
+
+/*
+ * Destination: @fd (ownership passes) is a listening socket of the source,
+ * where its number was @source_fd.
+ */
+void hand_over_inherit_listener(int fd, int source_fd);
+
+/*
+ * Destination, all devices and monitors created: indices of the inherited
+ * sockets that somebody here listens on, in a new array of uint32_t; closes
+ * the others.
+ */
+GArray *hand_over_inherit_claimed(void);
+
+/*
+ * Destination: take everything; hand_over_inheriting() is false afterwards.
+ * Returns false with @errp set when something can't be taken.
+ */
+bool hand_over_resources_take(Error **errp);
+
+#endif

@@ -1,0 +1,282 @@
+/*
+ * Hand-over: start the new QEMU
+ *
+ * SPDX-License-Identifier: GPL-2.0-or-later
+ */
+
+#include "qemu/osdep.h"
+#include <spawn.h>
+#include <sys/wait.h>
+#include <glib-unix.h>
+#include "qemu/cutils.h"
+#include "qemu/sockets.h"
+#include "qemu/timer.h"
+#include "qapi/error.h"
+#include "system/system.h"
+#include "hand-over-exec.h"
+#include "trace.h"
+
+/* The child's number for its end of the socket */
+#define CHILD_SOCKET 3
+
+/* How much of its standard error is kept for messages, in bytes */
+#define TAIL_MAX 1024
+
+char *hand_over_own_binary(Error **errp)
+{
+    g_autoptr(GError) err = NULL;
+    char *path = g_file_read_link("/proc/self/exe", &err);
+
+    if (!path) {
+        error_setg(errp, "cannot tell this process's binary: %s",
+                   err->message);
+        return NULL;
+    }
+    /* The kernel's note that the file which was started has been replaced */
+    if (g_str_has_suffix(path, " (deleted)")) {
+        path[strlen(path) - strlen(" (deleted)")] = '\0';
+    }
+    return path;
+}
+
+char **hand_over_own_argv(Error **errp)
+{
+    static const char *const dropped[] = {
+        "incoming", "loadvm", "S", "daemonize"
+    };
+    g_autoptr(GPtrArray) argv = g_ptr_array_new_with_free_func(g_free);
+    g_autoptr(GError) err = NULL;
+    g_autofree char *cmdline = NULL;
+    bool first = true;
+    const char *arg;
+    gsize len;
+
+    if (!g_file_get_contents("/proc/self/cmdline", &cmdline, &len, &err)) {
+        error_setg(errp, "cannot read this process's command line: %s",
+                   err->message);
+        return NULL;
+    }
+
+    arg = cmdline;
+    while (arg < cmdline + len) {
+        const char *next = arg + strlen(arg) + 1;
+        const char *name = arg;
+        bool has_arg = false, drop = false;
+
+        if (!first && *name == '-') {
+            name += name[1] == '-' ? 2 : 1;
+            has_arg = qemu_option_has_arg(name) && next < cmdline + len;
+            for (size_t i = 0; i < ARRAY_SIZE(dropped); i++) {
+                drop |= !strcmp(name, dropped[i]);
+            }
+        }
+        first = false;
+        if (!drop) {
+            g_ptr_array_add(argv, g_strdup(arg));
+            if (has_arg) {
+                g_ptr_array_add(argv, g_strdup(next));
+            }
+        }
+        arg = has_arg ? next + strlen(next) + 1 : next;
+    }
+    g_ptr_array_add(argv, NULL);
+    return (char **)g_ptr_array_free(g_steal_pointer(&argv), false);
+}
+
+/* posix_spawn*() return an errno, they don't set it */
+static int child_spawn(const char *path, char **argv, int sock, int err_fd,
+                       pid_t *pid)
+{
+    posix_spawn_file_actions_t actions;
+    posix_spawnattr_t attr;
+    sigset_t signals;
+    int ret;
+
+    posix_spawn_file_actions_init(&actions);
+    posix_spawnattr_init(&attr);
+
+    ret = posix_spawn_file_actions_adddup2(&actions, err_fd, STDERR_FILENO);
+    if (!ret) {
+        ret = posix_spawn_file_actions_adddup2(&actions, sock, CHILD_SOCKET);
+    }
+#ifdef CONFIG_POSIX_SPAWN_CLOSEFROM
+    /* No descriptor of the guest's may get there but by the protocol */
+    if (!ret) {
+        ret = posix_spawn_file_actions_addclosefrom_np(&actions,
+                                                       CHILD_SOCKET + 1);
+    }
+#endif
+    /* This thread blocks signals that a QEMU expects to get */
+    sigemptyset(&signals);
+    posix_spawnattr_setsigmask(&attr, &signals);
+    sigfillset(&signals);
+    posix_spawnattr_setsigdefault(&attr, &signals);
+    /* A ^C for this process is not for the other one */
+    posix_spawnattr_setpgroup(&attr, 0);
+    posix_spawnattr_setflags(&attr, POSIX_SPAWN_SETSIGMASK |
+                                    POSIX_SPAWN_SETSIGDEF |
+                                    POSIX_SPAWN_SETPGROUP);
+    if (!ret) {
+        ret = posix_spawnp(pid, path, &actions, &attr, argv, environ);
+    }
+    posix_spawn_file_actions_destroy(&actions);
+    posix_spawnattr_destroy(&attr);
+    return ret;
+}
+
+/* Move @fd (which is closed) out of the way of the child's numbers */
+static int fd_move_up(int fd)
+{
+    int up = fcntl(fd, F_DUPFD_CLOEXEC, CHILD_SOCKET + 1);
+
+    close(fd);
+    return up;
+}
+
+HandOverChild *hand_over_child_start(const char *path, char **argv,
+                                     Error **errp)
+{
+    g_autoptr(GPtrArray) child_argv = g_ptr_array_new();
+    g_autoptr(QIOChannelSocket) sioc = NULL;
+    HandOverChild *child;
+    int socks[2], pipes[2];
+    pid_t pid;
+    int ret;
+
+    while (*argv) {
+        g_ptr_array_add(child_argv, *argv++);
+    }
+    g_ptr_array_add(child_argv, (char *)"-incoming");
+    g_ptr_array_add(child_argv, (char *)"hand-over:" stringify(CHILD_SOCKET));
+    g_ptr_array_add(child_argv, NULL);
+
+    if (qemu_socketpair(AF_UNIX, SOCK_STREAM, 0, socks) < 0) {
+        error_setg_errno(errp, errno, "cannot create a socket pair");
+        return NULL;
+    }
+    sioc = qio_channel_socket_new_fd(socks[0], errp);
+    if (!sioc) {
+        close(socks[0]);
+        close(socks[1]);
+        return NULL;
+    }
+    if (!g_unix_open_pipe(pipes, FD_CLOEXEC, NULL)) {
+        error_setg_errno(errp, errno, "cannot create a pipe");
+        close(socks[1]);
+        return NULL;
+    }
+    g_unix_set_fd_nonblocking(pipes[0], true, NULL);
+    socks[1] = fd_move_up(socks[1]);
+    pipes[1] = fd_move_up(pipes[1]);
+
+    ret = child_spawn(path, (char **)child_argv->pdata, socks[1], pipes[1], &pid);
+    close(socks[1]);
+    close(pipes[1]);
+    if (ret) {
+        error_setg_errno(errp, ret, "cannot start '%s'", path);
+        close(pipes[0]);
+        return NULL;
+    }
+    trace_hand_over_child_start(path, pid);
+
+    child = g_new0(HandOverChild, 1);
+    child->pid = pid;
+    child->ioc = g_steal_pointer(&sioc);
+    child->err_fd = pipes[0];
+    child->tail = g_string_new(NULL);
+    return child;
+}
+
+/* True while there may be more */
+static bool child_relay_err(HandOverChild *child)
+{
+    char buf[512];
+    ssize_t len = RETRY_ON_EINTR(read(child->err_fd, buf, sizeof(buf)));
+
+    if (len < 0 && errno == EAGAIN) {
+        return false;
+    }
+    if (len <= 0) {
+        close(child->err_fd);
+        child->err_fd = -1;
+        return false;
+    }
+    if (qemu_write_full(STDERR_FILENO, buf, len) != len) {
+        /* there is nobody to tell */
+    }
+    g_string_append_len(child->tail, buf, len);
+    if (child->tail->len > TAIL_MAX) {
+        g_string_erase(child->tail, 0, child->tail->len - TAIL_MAX);
+    }
+    return true;
+}
+
+void hand_over_child_wait(HandOverChild *child, int fd, int64_t deadline)
+{
+    while (child->err_fd >= 0) {
+        GPollFD pfds[] = {
+            { .fd = fd, .events = G_IO_IN | G_IO_HUP | G_IO_ERR },
+            { .fd = child->err_fd, .events = G_IO_IN | G_IO_HUP },
+        };
+        int64_t left = deadline - qemu_clock_get_ns(QEMU_CLOCK_REALTIME);
+        int ret = qemu_poll_ns(pfds, ARRAY_SIZE(pfds), MAX(left, 0));
+
+        if (ret < 0 && errno == EINTR) {
+            continue;
+        }
+        if (pfds[1].revents) {
+            child_relay_err(child);
+        }
+        if (ret <= 0 || pfds[0].revents) {
+            return;
+        }
+    }
+}
+
+void hand_over_child_close_err(HandOverChild *child)
+{
+    while (child->err_fd >= 0 && child_relay_err(child)) {
+        /* until it is empty */
+    }
+    if (child->err_fd >= 0) {
+        close(child->err_fd);
+        child->err_fd = -1;
+    }
+}
+
+char *hand_over_child_kill(HandOverChild *child)
+{
+    int status;
+
+    if (!child->pid) {
+        return NULL;
+    }
+    trace_hand_over_child_kill(child->pid);
+    kill(child->pid, SIGKILL);
+    if (RETRY_ON_EINTR(waitpid(child->pid, &status, 0)) != child->pid) {
+        return NULL;
+    }
+    child->pid = 0;
+    hand_over_child_close_err(child);
+
+    if (WIFEXITED(status)) {
+        return g_strdup_printf("exited with status %d", WEXITSTATUS(status));
+    }
+    if (WIFSIGNALED(status) && WTERMSIG(status) != SIGKILL) {
+        return g_strdup_printf("was ended by signal %d (%s)",
+                               WTERMSIG(status), strsignal(WTERMSIG(status)));
+    }
+    return NULL;
+}
+
+void hand_over_child_free(HandOverChild *child)
+{
+    if (child) {
+        if (child->err_fd >= 0) {
+            close(child->err_fd);
+        }
+        object_unref(OBJECT(child->ioc));
+        g_string_free(child->tail, true);
+        g_free(child);
+    }
+}

@@ -1,0 +1,395 @@
+/*
+ * Hand-over: the destination's half
+ *
+ * A coroutine meets the source and adopts the RAM, then lets the ordinary
+ * incoming migration load the device state, which calls back here when it
+ * has all of it.
+ *
+ * SPDX-License-Identifier: GPL-2.0-or-later
+ */
+
+#include "qemu/osdep.h"
+#include "qemu/coroutine.h"
+#include "qemu/cutils.h"
+#include "qemu/error-report.h"
+#include "qemu/hand-over-resource.h"
+#include "qemu/main-loop.h"
+#include "qemu/timer.h"
+#include "qapi/error.h"
+#include "exec/target_page.h"
+#include "hw/boards.h"
+#include "hw/core/cpu.h"
+#include "io/channel-socket.h"
+#include "qemu/accel.h"
+#include "system/hostmem.h"
+#include "system/runstate.h"
+#include "channel.h"
+#include "hand-over-internal.h"
+#include "hand-over-check.h"
+#include "hand-over-peer.h"
+#include "hand-over-ram.h"
+#include "hand-over-sections.h"
+#include "hand-over-wire.h"
+#include "migration.h"
+#include "migration/misc.h"
+#include "qemu-file.h"
+#include "trace.h"
+
+/*
+ * How long a source that closed its socket may take to die, in ns.  Closing
+ * its descriptors and being dead are two moments; tearing down a big guest
+ * may lie between them.
+ */
+#define DEATH_TIMEOUT_NS (30 * NANOSECONDS_PER_SECOND)
+
+/* All of it belongs to the main thread */
+static struct {
+    bool seen;              /* the first connection has been looked at */
+    bool active;
+    bool source_is_dead;
+    HandOverWire *wire;
+    HandOverPeer peer;
+    GString *words;         /* what was reported while loading */
+    int saved_mode;
+    int stderr_fd;          /* of the source, -1: ours is our own */
+} incoming = { .peer.pidfd = -1, .stderr_fd = -1 };
+
+bool hand_over_incoming_active(void)
+{
+    return incoming.active;
+}
+
+/*
+ * A QEMU that was started by the source
+ */
+
+static void inherit(int sock)
+{
+    g_autoptr(QIOChannelSocket) sioc = NULL;
+    g_autoptr(HandOverWire) wire = NULL;
+    g_autoptr(HandOverMessage) msg = NULL;
+    int fd;
+
+    /* The number stays open for the migration proper */
+    fd = qemu_dup(sock);
+    if (fd < 0) {
+        error_report("-incoming hand-over:%d: not an open descriptor", sock);
+        exit(1);
+    }
+    qemu_set_cloexec(sock);
+    sioc = qio_channel_socket_new_fd(fd, &error_fatal);
+    wire = hand_over_wire_new(QIO_CHANNEL(sioc), "source");
+
+    msg = hand_over_recv(wire, HAND_OVER_MESSAGE_TYPE_INHERIT, -1,
+                         &incoming.stderr_fd, NULL, &error_fatal);
+    hand_over_inherit_begin();
+    for (uint32_t i = 0; i < msg->u.inherit.listeners; i++) {
+        g_autoptr(HandOverMessage) listener = NULL;
+
+        listener = hand_over_recv(wire, HAND_OVER_MESSAGE_TYPE_LISTENER, -1,
+                                  &fd, NULL, &error_fatal);
+        hand_over_inherit_listener(fd, listener->u.listener.fd);
+    }
+}
+
+const char *hand_over_incoming_option(const char *str)
+{
+    const char *number;
+    int fd;
+
+    if (!strstart(str, "hand-over:", &number)) {
+        return str;
+    }
+    if (qemu_strtoi(number, NULL, 10, &fd) < 0 || fd < 0) {
+        error_report("-incoming %s: expected hand-over:FD, FD being the "
+                     "number of a socket", str);
+        exit(1);
+    }
+    inherit(fd);
+    return g_strdup_printf("fd:%d", fd);
+}
+
+/*
+ * The exchange
+ */
+
+/* What must be the same at both ends, and is told by the offer alone */
+static bool offer_check(const HandOverOffer *offer, Error **errp)
+{
+    MachineClass *mc = MACHINE_GET_CLASS(current_machine);
+    uint32_t cpus = 0;
+    CPUState *cpu;
+
+    CPU_FOREACH(cpu) {
+        cpus++;
+    }
+    if (strcmp(offer->target, target_name())) {
+        error_setg(errp, "the source's target is '%s', this one's is '%s'",
+                   offer->target, target_name());
+    } else if (strcmp(offer->machine, mc->name)) {
+        error_setg(errp, "the source's machine is '%s', this one's is '%s'",
+                   offer->machine, mc->name);
+    } else if (strcmp(offer->accel, current_accel_name())) {
+        error_setg(errp, "the source's accelerator is '%s', this one's is "
+                   "'%s'", offer->accel, current_accel_name());
+    } else if (offer->cpus != cpus) {
+        error_setg(errp, "the source has %u CPUs, there are %u here",
+                   offer->cpus, cpus);
+    } else if (offer->page_size != qemu_target_page_size()) {
+        error_setg(errp, "the source's page size is %u, this one's is %zu",
+                   offer->page_size, qemu_target_page_size());
+    } else if (hand_over_sections_match(offer->sections, errp) &&
+               (!offer->has_drives ||
+                hand_over_drives_match(offer->drives, errp))) {
+        return true;
+    }
+    return false;
+}
+
+static bool offer_adopt(const HandOverOffer *offer, Error **errp)
+{
+    const HandOverArch *arch = hand_over_arch();
+
+    if (!hand_over_ram_adopt(incoming.wire, offer->ram_blocks, errp)) {
+        return false;
+    }
+    if (arch && arch->adopt) {
+        return arch->adopt(offer->arch, errp);
+    }
+    if (offer->arch) {
+        error_setg(errp, "the source's guest needs what this QEMU does not "
+                   "have: %s does not know it", target_name());
+        return false;
+    }
+    return true;
+}
+
+static bool coroutine_fn incoming_adopt(Error **errp)
+{
+    g_autoptr(HandOverMessage) hello = NULL, offer = NULL;
+    g_autoptr(GArray) claimed = NULL;
+
+    hello = hand_over_peer_recv_hello(incoming.wire, &incoming.peer, -1, NULL,
+                                      errp);
+    if (!hello) {
+        return false;
+    }
+    if (hand_over_inheriting()) {
+        claimed = hand_over_inherit_claimed();
+    }
+    if (incoming.stderr_fd >= 0) {
+        /* So far the source has relayed it */
+        dup2(incoming.stderr_fd, STDERR_FILENO);
+        close(incoming.stderr_fd);
+        incoming.stderr_fd = -1;
+    }
+    if (!hand_over_peer_send_hello(incoming.wire, claimed, errp)) {
+        return false;
+    }
+    offer = hand_over_recv(incoming.wire, HAND_OVER_MESSAGE_TYPE_OFFER, -1,
+                           NULL, NULL, errp);
+    return offer &&
+           offer_check(&offer->u.offer, errp) &&
+           offer_adopt(&offer->u.offer, errp) &&
+           hand_over_send_type(incoming.wire, HAND_OVER_MESSAGE_TYPE_ADOPTED,
+                               errp);
+}
+
+/* Errors that the loading code reports and does not return */
+static void note_words(const char *msg, void *opaque)
+{
+    if (incoming.words->len) {
+        g_string_append(incoming.words, "; ");
+    }
+    g_string_append(incoming.words, msg);
+}
+
+static void incoming_end(void)
+{
+    error_report_set_listener(NULL, NULL);
+    incoming.active = false;
+    migrate_get_current()->parameters.mode = incoming.saved_mode;
+    hand_over_peer_clear(&incoming.peer);
+    hand_over_wire_free(incoming.wire);
+    incoming.wire = NULL;
+    g_string_free(incoming.words, true);
+    incoming.words = NULL;
+}
+
+static void incoming_fail(Error *err)
+{
+    MigrationState *s = migrate_get_current();
+    MigrationIncomingState *mis = migration_incoming_get_current();
+
+    hand_over_incoming_failed(err);
+    migrate_set_state(&mis->state, MIGRATION_STATUS_SETUP,
+                      MIGRATION_STATUS_FAILED);
+    migrate_set_error(s, err);
+    if (mis->exit_on_error) {
+        error_report_err(err);
+        exit(EXIT_FAILURE);
+    }
+    error_free(err);
+}
+
+/*
+ * True: the peer begins with @magic.  Waits until it has said something.
+ * (QIOChannel can peek only where it has made the connection itself.)
+ */
+static bool coroutine_fn peek_magic(QIOChannel *ioc, uint32_t magic)
+{
+    int fd = QIO_CHANNEL_SOCKET(ioc)->fd;
+    uint32_t first = 0;
+    ssize_t len;
+
+    for (;;) {
+        len = RETRY_ON_EINTR(recv(fd, &first, sizeof(first),
+                                  MSG_PEEK | MSG_DONTWAIT));
+        if (len >= 0 || errno != EAGAIN) {
+            /* all of a header is sent at once: fewer bytes are none */
+            return len == sizeof(first) && be32_to_cpu(first) == magic;
+        }
+        qio_channel_yield(ioc, G_IO_IN);
+    }
+}
+
+static void coroutine_fn incoming_co(void *opaque)
+{
+    g_autoptr(QIOChannel) ioc = opaque;
+    MigrationState *s = migrate_get_current();
+    Error *err = NULL;
+
+    qio_channel_set_blocking(ioc, false, NULL);
+    if (!peek_magic(ioc, HAND_OVER_MAGIC)) {
+        qio_channel_set_blocking(ioc, true, NULL);
+        if (host_memory_backend_prealloc_deferred(&err)) {
+            migration_channel_process_incoming(ioc);
+        } else {
+            error_report_err(err);
+            exit(EXIT_FAILURE);
+        }
+        return;
+    }
+
+    incoming.active = true;
+    incoming.wire = hand_over_wire_new(ioc, "source");
+    incoming.words = g_string_new(NULL);
+    incoming.saved_mode = s->parameters.mode;
+    s->parameters.mode = MIG_MODE_HAND_OVER;
+    error_report_set_listener(note_words, NULL);
+    trace_hand_over_incoming();
+
+    if (!hand_over_peer_check(ioc, &err) || !incoming_adopt(&err)) {
+        incoming_fail(err);
+        return;
+    }
+    migration_channel_process_incoming(ioc);
+}
+
+bool hand_over_incoming_connection(QIOChannel *ioc)
+{
+    QIOChannelSocket *sioc;
+    Coroutine *co;
+
+    sioc = (QIOChannelSocket *)object_dynamic_cast(OBJECT(ioc),
+                                                   TYPE_QIO_CHANNEL_SOCKET);
+    if (incoming.seen || !sioc || sioc->localAddr.ss_family != AF_UNIX) {
+        return false;
+    }
+    incoming.seen = true;
+    object_ref(OBJECT(ioc));
+    co = qemu_coroutine_create(incoming_co, ioc);
+    qemu_coroutine_enter(co);
+    return true;
+}
+
+bool coroutine_fn hand_over_incoming_loaded(Error **errp)
+{
+    g_autoptr(HandOverMessage) commit = NULL;
+    Error *err = NULL;
+    bool eof = false;
+
+    if (hand_over_send_type(incoming.wire, HAND_OVER_MESSAGE_TYPE_LOADED,
+                            &err)) {
+        commit = hand_over_recv(incoming.wire, HAND_OVER_MESSAGE_TYPE_COMMIT,
+                                -1, NULL, &eof, &err);
+    } else {
+        eof = true;
+    }
+    if (commit) {
+        return true;
+    }
+
+    /*
+     * A source that died can't take the guest back, and all of it is here.
+     * One that has closed the connection and lives has taken it back.
+     */
+    if (eof && hand_over_peer_wait_death(&incoming.peer, DEATH_TIMEOUT_NS)) {
+        trace_hand_over_source_died(incoming.peer.pid);
+        incoming.source_is_dead = true;
+        error_free(err);
+        return true;
+    }
+    error_propagate(errp, err);
+    return false;
+}
+
+bool hand_over_incoming_take(Error **errp)
+{
+    const HandOverArch *arch = hand_over_arch();
+    Error *err = NULL;
+
+    if (!migration_block_activate(errp)) {
+        return false;
+    }
+    if (!hand_over_resources_take(errp)) {
+        return false;
+    }
+    /* The last that can fail */
+    if (arch && arch->move && !arch->move(errp)) {
+        return false;
+    }
+
+    if (!incoming.source_is_dead) {
+        qio_channel_set_blocking(incoming.wire->ioc, true, NULL);
+        if (!hand_over_send_type(incoming.wire, HAND_OVER_MESSAGE_TYPE_DONE,
+                                 &err)) {
+            /* Without our word the source keeps the guest, if it lives */
+            if (!hand_over_peer_wait_death(&incoming.peer, DEATH_TIMEOUT_NS)) {
+                error_propagate(errp, err);
+                return false;
+            }
+            error_free(err);
+        }
+    }
+    trace_hand_over_taken();
+    incoming_end();
+    return true;
+}
+
+void hand_over_incoming_failed(const Error *err)
+{
+    g_autofree char *reason = NULL;
+
+    if (!incoming.active) {
+        return;
+    }
+    reason = g_strdup_printf("%s%s%s", error_get_pretty(err),
+                             incoming.words->len ? ": " : "",
+                             incoming.words->str);
+    trace_hand_over_incoming_failed(reason);
+
+    /* What the source goes on with must be free when it reads this */
+    if (!qemu_in_coroutine()) {
+        /* disks are activated outside of one, see hand_over_incoming_take() */
+        migration_block_inactivate();
+    }
+    hand_over_ram_release();
+
+    qio_channel_set_blocking(incoming.wire->ioc, true, NULL);
+    hand_over_send_reason(incoming.wire, HAND_OVER_MESSAGE_TYPE_REFUSED,
+                          reason, NULL);
+    /* The source may be writing a stream that nobody reads any more */
+    qio_channel_shutdown(incoming.wire->ioc, QIO_CHANNEL_SHUTDOWN_READ, NULL);
+    incoming_end();
+}

@@ -1,0 +1,147 @@
+/*
+ * Hand-over: what the migration code and the two halves know of each other
+ *
+ * SPDX-License-Identifier: GPL-2.0-or-later
+ */
+
+#ifndef MIGRATION_HAND_OVER_INTERNAL_H
+#define MIGRATION_HAND_OVER_INTERNAL_H
+
+#include "io/channel-socket.h"
+#include "migration/hand-over.h"
+#include "qapi/qapi-types-hand-over.h"
+#include "qapi/qapi-types-migration.h"
+
+typedef struct MigrationState MigrationState;
+typedef struct Monitor Monitor;
+typedef struct HandOverChild HandOverChild;
+
+#define HAND_OVER_TIMEOUT_MS 30000
+
+/*
+ * Main thread: append what makes a hand-over of this guest impossible now to
+ * the list at @tail.
+ */
+void hand_over_check_guest(HandOverBlockerList ***tail);
+
+/* False if @list is empty; else true, with @errp set to what it says */
+bool hand_over_blockers_to_error(const HandOverBlockerList *list,
+                                 Error **errp);
+
+/*
+ * Main thread: begin a hand-over to the QEMU at the other end of @sioc.
+ *
+ * @child: that QEMU, where this process has started it; ownership passes if
+ *         true is returned
+ * @own_argv: it was started with this process's own command line
+ * @timeout_ms: for each step that waits for it, in ms
+ * @start_ns: when the command was given (QEMU_CLOCK_REALTIME)
+ */
+bool hand_over_begin(HandOverChild *child, QIOChannelSocket *sioc,
+                     HandOverOnSuccess on_success, uint32_t timeout_ms,
+                     bool own_argv, int64_t start_ns, Error **errp);
+
+/*
+ * Source.  All of these are no-ops, and return true, where the migration is
+ * not a hand-over.  The migration thread calls them in this order.
+ */
+
+/*
+ * Guest running, BQL not held: meet the destination, offer it the guest's
+ * RAM.  True: it has adopted all of it, and reads a migration stream next.
+ */
+bool hand_over_source_offer(MigrationState *s, Error **errp);
+
+/* BQL held: the guest is about to be stopped */
+void hand_over_source_stopping(MigrationState *s);
+
+/* BQL held: it has stopped, its disks are released */
+bool hand_over_source_stopped(MigrationState *s, Error **errp);
+
+/*
+ * BQL not held: the migration stream is complete.  True: the destination has
+ * the guest.  False: it does not, and never will.
+ */
+bool hand_over_source_commit(MigrationState *s, Error **errp);
+
+/*
+ * BQL not held: the stream could not be written.  True: @errp is set to why
+ * the destination stopped reading.
+ */
+bool hand_over_source_refused(MigrationState *s, Error **errp);
+
+/*
+ * BQL not held, the migration has completed or failed.  Where it failed the
+ * destination is gone when this returns.
+ */
+void hand_over_source_finish(MigrationState *s);
+
+/* BQL held, guest not running yet: get back what was released */
+void hand_over_source_restore(MigrationState *s);
+
+/* Main thread: the last one */
+void hand_over_source_cleanup(MigrationState *s);
+
+/* BQL held: false with @errp set if it is too late to cancel */
+bool hand_over_source_can_cancel(Error **errp);
+
+/*
+ * BQL and s->qemu_file_lock held, s->to_dst_file open: make the migration
+ * thread give up.
+ */
+void hand_over_source_cancel(MigrationState *s);
+
+/* Main thread: is there something in the way?  As migration_is_blocked() */
+bool hand_over_is_blocked(Error **errp);
+
+/* Figures for query-migrate, NULL if there has not been a hand-over */
+HandOverInfo *hand_over_info(void);
+void hand_over_info_print(Monitor *mon, const HandOverInfo *info);
+
+/*
+ * Destination.
+ */
+
+/*
+ * Main thread: a connection was made.  True: it is looked after; what it
+ * turns out to be is given to migration_channel_process_incoming() again if
+ * it is no hand-over.
+ */
+bool hand_over_incoming_connection(QIOChannel *ioc);
+
+/* Is a hand-over coming in? */
+bool hand_over_incoming_active(void);
+
+/*
+ * Coroutine: all device state is loaded.  True: the source, or its death,
+ * asks this process to take the guest.
+ */
+bool coroutine_fn hand_over_incoming_loaded(Error **errp);
+
+/*
+ * Main thread, no coroutine: take disks, sockets and the encryption context,
+ * and acknowledge.  True: the guest is ours.
+ */
+bool hand_over_incoming_take(Error **errp);
+
+/*
+ * The hand-over failed: tell the source @err in full, hold nothing of the
+ * guest any more.
+ */
+void hand_over_incoming_failed(const Error *err);
+
+/*
+ * Both.
+ */
+
+/* In migration.c: begin an outgoing migration on a connected channel */
+bool migration_start_on_channel(MigrationState *s, QIOChannel *ioc,
+                                Error **errp);
+
+/*
+ * In migration.c: why a migration of this mode is refused now, a list to be
+ * freed with qapi_free_strList().
+ */
+strList *migration_blocked_reasons(MigMode mode);
+
+#endif

@@ -1,0 +1,150 @@
+/*
+ * Hand-over: who is at the other end, and does it live?
+ *
+ * SPDX-License-Identifier: GPL-2.0-or-later
+ */
+
+#include "qemu/osdep.h"
+#include <sys/syscall.h>
+#include "qemu/timer.h"
+#include "qapi/error.h"
+#include "qapi/util.h"
+#include "io/channel-socket.h"
+#include "hand-over-peer.h"
+#include "trace.h"
+
+/* Kernels that have pidfd_open() know it by this number everywhere */
+#ifndef SYS_pidfd_open
+#define SYS_pidfd_open 434
+#endif
+#ifndef SYS_pidfd_send_signal
+#define SYS_pidfd_send_signal 424
+#endif
+
+bool hand_over_peer_check(QIOChannel *ioc, Error **errp)
+{
+    QIOChannelSocket *sioc;
+    struct ucred cred;
+    socklen_t len = sizeof(cred);
+
+    sioc = (QIOChannelSocket *)object_dynamic_cast(OBJECT(ioc),
+                                                   TYPE_QIO_CHANNEL_SOCKET);
+    if (!sioc || sioc->localAddr.ss_family != AF_UNIX) {
+        error_setg(errp, "a hand-over needs a UNIX socket to the other QEMU");
+        return false;
+    }
+    if (getsockopt(sioc->fd, SOL_SOCKET, SO_PEERCRED, &cred, &len) < 0) {
+        error_setg_errno(errp, errno, "cannot tell who is at the other end");
+        return false;
+    }
+    if (cred.uid != geteuid()) {
+        error_setg(errp, "the other end belongs to user %u, expected user %u",
+                   cred.uid, geteuid());
+        return false;
+    }
+    return true;
+}
+
+bool hand_over_peer_send_hello(HandOverWire *wire, GArray *claimed,
+                               Error **errp)
+{
+    HandOverMessage msg = {
+        .type = HAND_OVER_MESSAGE_TYPE_HELLO,
+        .u.hello = {
+            .version = HAND_OVER_VERSION,
+            .qemu = (char *)QEMU_VERSION,
+            .has_claimed = claimed != NULL,
+        },
+    };
+    uint32List **tail = &msg.u.hello.claimed;
+    int pidfd = syscall(SYS_pidfd_open, getpid(), 0);
+    bool ok;
+
+    if (pidfd < 0) {
+        error_setg_errno(errp, errno, "cannot get a descriptor of this "
+                         "process (pidfd_open)");
+        return false;
+    }
+    for (guint i = 0; claimed && i < claimed->len; i++) {
+        QAPI_LIST_APPEND(tail, g_array_index(claimed, uint32_t, i));
+    }
+    ok = hand_over_send(wire, &msg, pidfd, errp);
+    qapi_free_uint32List(msg.u.hello.claimed);
+    close(pidfd);
+    return ok;
+}
+
+/*
+ * The process that @pidfd stands for: 0 if it is no pidfd.  Any descriptor
+ * could come from a peer, and one that can always be read would make it dead.
+ */
+static int64_t pidfd_to_pid(int pidfd)
+{
+    g_autofree char *path = g_strdup_printf("/proc/self/fdinfo/%d", pidfd);
+    g_autofree char *info = NULL;
+    const char *line;
+
+    if (!g_file_get_contents(path, &info, NULL, NULL)) {
+        return 0;
+    }
+    line = strstr(info, "\nPid:");
+    return line ? g_ascii_strtoll(line + strlen("\nPid:"), NULL, 10) : 0;
+}
+
+HandOverMessage *coroutine_mixed_fn
+hand_over_peer_recv_hello(HandOverWire *wire, HandOverPeer *peer,
+                          int64_t deadline, bool *eof, Error **errp)
+{
+    HandOverMessage *msg = hand_over_recv(wire, HAND_OVER_MESSAGE_TYPE_HELLO,
+                                          deadline, &peer->pidfd, eof, errp);
+
+    if (!msg) {
+        return NULL;
+    }
+    if (msg->u.hello.version == 0) {
+        error_setg(errp, "the %s speaks version 0 of the protocol, expected 1 "
+                   "or more", wire->peer);
+        qapi_free_HandOverMessage(msg);
+        return NULL;
+    }
+    peer->pid = pidfd_to_pid(peer->pidfd);
+    if (!peer->pid) {
+        error_setg(errp, "the descriptor that came with the %s's 'hello' is "
+                   "no pidfd", wire->peer);
+        qapi_free_HandOverMessage(msg);
+        return NULL;
+    }
+    wire->version = MIN(msg->u.hello.version, HAND_OVER_VERSION);
+    trace_hand_over_hello(wire->peer, peer->pid, msg->u.hello.qemu,
+                          wire->version);
+    return msg;
+}
+
+bool hand_over_peer_wait_death(const HandOverPeer *peer, int64_t timeout_ns)
+{
+    int64_t deadline = qemu_clock_get_ns(QEMU_CLOCK_REALTIME) + timeout_ns;
+    GPollFD pfd = { .fd = peer->pidfd, .events = G_IO_IN };
+    int ret;
+
+    do {
+        int64_t left = deadline - qemu_clock_get_ns(QEMU_CLOCK_REALTIME);
+
+        ret = qemu_poll_ns(&pfd, 1, MAX(left, 0));
+    } while (ret < 0 && errno == EINTR);
+    return ret > 0;
+}
+
+void hand_over_peer_kill(const HandOverPeer *peer)
+{
+    if (peer->pidfd >= 0) {
+        syscall(SYS_pidfd_send_signal, peer->pidfd, SIGKILL, NULL, 0);
+    }
+}
+
+void hand_over_peer_clear(HandOverPeer *peer)
+{
+    if (peer->pidfd >= 0) {
+        close(peer->pidfd);
+        peer->pidfd = -1;
+    }
+}

@@ -1,0 +1,53 @@
+/*
+ * Hand-over: who is at the other end, and does it live?
+ *
+ * SPDX-License-Identifier: GPL-2.0-or-later
+ */
+
+#ifndef MIGRATION_HAND_OVER_PEER_H
+#define MIGRATION_HAND_OVER_PEER_H
+
+#include "hand-over-wire.h"
+#include "hand-over-internal.h"
+
+/*
+ * @pidfd: descriptor that can be read when the peer has died, or -1
+ * @pid: its process ID
+ */
+typedef struct HandOverPeer {
+    int pidfd;
+    int64_t pid;
+} HandOverPeer;
+
+#define HAND_OVER_PEER_INIT ((HandOverPeer) { .pidfd = -1 })
+
+/*
+ * Is it allowed to have what is sent over @ioc?  Its user must be ours.
+ * False with @errp set if not, or if @ioc is no UNIX socket.
+ */
+bool hand_over_peer_check(QIOChannel *ioc, Error **errp);
+
+/* Send "hello"; @claimed (array of uint32_t) may be NULL */
+bool hand_over_peer_send_hello(HandOverWire *wire, GArray *claimed,
+                               Error **errp);
+
+/*
+ * Receive "hello", fill in @peer, and settle which version is spoken from
+ * here on.  @deadline and @eof as for hand_over_recv().
+ */
+HandOverMessage *coroutine_mixed_fn
+hand_over_peer_recv_hello(HandOverWire *wire, HandOverPeer *peer,
+                          int64_t deadline, bool *eof, Error **errp);
+
+/* Wait at most @timeout_ns; true: it is dead */
+bool hand_over_peer_wait_death(const HandOverPeer *peer, int64_t timeout_ns);
+
+/* End it, if it lives */
+void hand_over_peer_kill(const HandOverPeer *peer);
+
+void hand_over_peer_clear(HandOverPeer *peer);
+
+/* What the architecture has registered, or NULL */
+const HandOverArch *hand_over_arch(void);
+
+#endif

@@ -1,0 +1,124 @@
+/*
+ * Hand-over: for hosts which have no memfd and no pidfd
+ *
+ * SPDX-License-Identifier: GPL-2.0-or-later
+ */
+
+#include "qemu/osdep.h"
+#include "qapi/error.h"
+#include "qapi/qapi-commands-migration.h"
+#include "monitor/hmp.h"
+#include "hand-over-internal.h"
+
+bool hand_over_is_done(void)
+{
+    return false;
+}
+
+bool hand_over_is_blocked(Error **errp)
+{
+    error_setg(errp, "this host's operating system can't hand guests over");
+    return true;
+}
+
+const char *hand_over_incoming_option(const char *str)
+{
+    return str;
+}
+
+bool hand_over_source_offer(MigrationState *s, Error **errp)
+{
+    return true;
+}
+
+void hand_over_source_stopping(MigrationState *s)
+{
+}
+
+bool hand_over_source_stopped(MigrationState *s, Error **errp)
+{
+    return true;
+}
+
+bool hand_over_source_commit(MigrationState *s, Error **errp)
+{
+    return true;
+}
+
+bool hand_over_source_refused(MigrationState *s, Error **errp)
+{
+    return false;
+}
+
+void hand_over_source_finish(MigrationState *s)
+{
+}
+
+void hand_over_source_restore(MigrationState *s)
+{
+}
+
+void hand_over_source_cleanup(MigrationState *s)
+{
+}
+
+bool hand_over_source_can_cancel(Error **errp)
+{
+    return true;
+}
+
+void hand_over_source_cancel(MigrationState *s)
+{
+}
+
+HandOverInfo *hand_over_info(void)
+{
+    return NULL;
+}
+
+bool hand_over_incoming_connection(QIOChannel *ioc)
+{
+    return false;
+}
+
+bool hand_over_incoming_active(void)
+{
+    return false;
+}
+
+bool coroutine_fn hand_over_incoming_loaded(Error **errp)
+{
+    return true;
+}
+
+bool hand_over_incoming_take(Error **errp)
+{
+    return true;
+}
+
+void hand_over_incoming_failed(const Error *err)
+{
+}
+
+void hand_over_info_print(Monitor *mon, const HandOverInfo *info)
+{
+}
+
+void hmp_migrate_protected_vm(Monitor *mon, const QDict *qdict)
+{
+    Error *err = NULL;
+
+    hand_over_is_blocked(&err);
+    hmp_handle_error(mon, err);
+}
+
+HandOverCheck *qmp_migrate_protected_vm(bool has_exec, strList *exec,
+                                        const char *uri, bool has_check_only,
+                                        bool check_only, bool has_on_success,
+                                        HandOverOnSuccess on_success,
+                                        bool has_timeout, uint32_t timeout,
+                                        Error **errp)
+{
+    hand_over_is_blocked(errp);
+    return NULL;
+}

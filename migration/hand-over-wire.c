@@ -1,0 +1,329 @@
+/*
+ * Hand-over: the messages between the two QEMUs
+ *
+ * SPDX-License-Identifier: GPL-2.0-or-later
+ */
+
+#include "qemu/osdep.h"
+#include "qemu/bswap.h"
+#include "qemu/coroutine.h"
+#include "qemu/iov.h"
+#include "qemu/timer.h"
+#include "qapi/error.h"
+#include "qapi/qapi-visit-hand-over.h"
+#include "qapi/qobject-input-visitor.h"
+#include "qapi/qobject-output-visitor.h"
+#include "qobject/qjson.h"
+#include "qobject/qobject.h"
+#include "io/channel-socket.h"
+#include "hand-over-wire.h"
+#include "trace.h"
+
+HandOverWire *hand_over_wire_new(QIOChannel *ioc, const char *peer)
+{
+    HandOverWire *wire = g_new0(HandOverWire, 1);
+
+    wire->ioc = ioc;
+    object_ref(OBJECT(ioc));
+    wire->version = 1;
+    wire->peer = peer;
+    return wire;
+}
+
+void hand_over_wire_free(HandOverWire *wire)
+{
+    if (wire) {
+        object_unref(OBJECT(wire->ioc));
+        g_free(wire);
+    }
+}
+
+static GString *message_to_json(const HandOverMessage *msg)
+{
+    HandOverMessage *m = (HandOverMessage *)msg; /* output visits don't write */
+    QObject *obj = NULL;
+    Visitor *v = qobject_output_visitor_new(&obj);
+    GString *json;
+
+    visit_type_HandOverMessage(v, NULL, &m, &error_abort);
+    visit_complete(v, &obj);
+    visit_free(v);
+    json = qobject_to_json(obj);
+    qobject_unref(obj);
+    return json;
+}
+
+bool hand_over_send(HandOverWire *wire, const HandOverMessage *msg, int fd,
+                    Error **errp)
+{
+    g_autoptr(GString) json = message_to_json(msg);
+    uint8_t header[HAND_OVER_HEADER_SIZE];
+    struct iovec iov[] = {
+        { .iov_base = header, .iov_len = sizeof(header) },
+        { .iov_base = json->str, .iov_len = json->len },
+    };
+
+    trace_hand_over_send(HandOverMessageType_str(msg->type), fd, json->len);
+    if (json->len > HAND_OVER_BODY_MAX) {
+        error_setg(errp, "hand-over message '%s' is too large: %zu bytes, "
+                   "at most %d can be sent",
+                   HandOverMessageType_str(msg->type), json->len,
+                   HAND_OVER_BODY_MAX);
+        return false;
+    }
+    stl_be_p(header, HAND_OVER_MAGIC);
+    stw_be_p(header + 4, wire->version);
+    stw_be_p(header + 6, fd >= 0);
+    stl_be_p(header + 8, json->len);
+
+    if (qio_channel_writev_full_all(wire->ioc, iov, ARRAY_SIZE(iov), &fd,
+                                    fd >= 0, 0, errp) < 0) {
+        error_prepend(errp, "cannot send '%s' to the %s: ",
+                      HandOverMessageType_str(msg->type), wire->peer);
+        return false;
+    }
+    return true;
+}
+
+bool hand_over_send_type(HandOverWire *wire, HandOverMessageType type,
+                         Error **errp)
+{
+    HandOverMessage msg = { .type = type };
+
+    return hand_over_send(wire, &msg, -1, errp);
+}
+
+bool hand_over_send_reason(HandOverWire *wire, HandOverMessageType type,
+                           const char *reason, Error **errp)
+{
+    HandOverMessage msg = { .type = type };
+
+    msg.u.refused.reason = (char *)reason;
+    return hand_over_send(wire, &msg, -1, errp);
+}
+
+bool hand_over_parse_header(const uint8_t *buf, uint16_t version,
+                            HandOverHeader *header, Error **errp)
+{
+    uint32_t magic = ldl_be_p(buf);
+
+    header->version = lduw_be_p(buf + 4);
+    header->fds = lduw_be_p(buf + 6);
+    header->length = ldl_be_p(buf + 8);
+
+    if (magic != HAND_OVER_MAGIC) {
+        error_setg(errp, "not a hand-over message: magic 0x%08x, "
+                   "expected 0x%08x", magic, HAND_OVER_MAGIC);
+        return false;
+    }
+    if (header->version != version) {
+        error_setg(errp, "hand-over message of version %u, expected %u",
+                   header->version, version);
+        return false;
+    }
+    if (header->fds > 1) {
+        error_setg(errp, "hand-over message with %u descriptors, "
+                   "expected at most 1", header->fds);
+        return false;
+    }
+    if (header->length == 0 || header->length > HAND_OVER_BODY_MAX) {
+        error_setg(errp, "hand-over message of %u bytes, expected 1 to %u",
+                   header->length, HAND_OVER_BODY_MAX);
+        return false;
+    }
+    return true;
+}
+
+HandOverMessage *hand_over_parse_body(const char *body, size_t length,
+                                      Error **errp)
+{
+    g_autofree char *json = g_strndup(body, length);
+    HandOverMessage *msg = NULL;
+    QObject *obj;
+    Visitor *v;
+
+    /* the JSON parser would stop there, and not see the rest */
+    if (strlen(json) != length) {
+        error_setg(errp, "hand-over message with a NUL at byte %zu",
+                   strlen(json));
+        return NULL;
+    }
+
+    obj = qobject_from_json(json, errp);
+    if (!obj) {
+        /* nothing but white space is no error to the JSON parser */
+        if (errp && !*errp) {
+            error_setg(errp, "hand-over message without content");
+        }
+        error_prepend(errp, "malformed hand-over message: ");
+        return NULL;
+    }
+    v = qobject_input_visitor_new(obj);
+    if (!visit_type_HandOverMessage(v, NULL, &msg, errp)) {
+        error_prepend(errp, "malformed hand-over message: ");
+    }
+    visit_free(v);
+    qobject_unref(obj);
+    return msg;
+}
+
+/* Wait until the socket can be read; false with @errp set at the deadline */
+static bool coroutine_mixed_fn wire_wait(HandOverWire *wire, int64_t deadline,
+                                         Error **errp)
+{
+    GPollFD pfd = {
+        .fd = QIO_CHANNEL_SOCKET(wire->ioc)->fd,
+        .events = G_IO_IN | G_IO_HUP | G_IO_ERR,
+    };
+    int ret;
+
+    if (qemu_in_coroutine()) {
+        qio_channel_yield(wire->ioc, G_IO_IN);
+        return true;
+    }
+
+    do {
+        int64_t left = deadline;
+
+        if (deadline >= 0) {
+            left = deadline - qemu_clock_get_ns(QEMU_CLOCK_REALTIME);
+            left = MAX(left, 0);
+        }
+        ret = qemu_poll_ns(&pfd, 1, left);
+    } while (ret < 0 && errno == EINTR);
+
+    if (ret == 0) {
+        error_setg(errp, "the %s did not answer in time", wire->peer);
+    } else if (ret < 0) {
+        error_setg_errno(errp, errno, "cannot wait for the %s", wire->peer);
+    }
+    return ret > 0;
+}
+
+static void close_fds(int *fds, size_t nfds)
+{
+    for (size_t i = 0; i < nfds; i++) {
+        close(fds[i]);
+    }
+    g_free(fds);
+}
+
+/*
+ * Read @len bytes, and descriptors that come with them into the array @fds.
+ * @eof: as for hand_over_recv(); NULL inside of a message.
+ */
+static bool coroutine_mixed_fn
+wire_read(HandOverWire *wire, void *buf, size_t len, int64_t deadline,
+          int **fds, size_t *nfds, bool *eof, Error **errp)
+{
+    size_t done = 0;
+
+    while (done < len) {
+        struct iovec iov = { .iov_base = buf + done, .iov_len = len - done };
+        g_autofree int *got = NULL;
+        size_t ngot = 0;
+        ssize_t ret;
+
+        if (!qemu_in_coroutine() && !wire_wait(wire, deadline, errp)) {
+            return false;
+        }
+        ret = qio_channel_readv_full(wire->ioc, &iov, 1, &got, &ngot, 0, errp);
+        if (ngot) {
+            *fds = g_renew(int, *fds, *nfds + ngot);
+            memcpy(*fds + *nfds, got, ngot * sizeof(int));
+            *nfds += ngot;
+        }
+        if (ret == QIO_CHANNEL_ERR_BLOCK) {
+            if (!wire_wait(wire, deadline, errp)) {
+                return false;
+            }
+        } else if (ret < 0) {
+            error_prepend(errp, "cannot read from the %s: ", wire->peer);
+            return false;
+        } else if (ret == 0) {
+            if (done == 0 && eof) {
+                *eof = true;
+                error_setg(errp, "the %s closed the connection", wire->peer);
+            } else {
+                error_setg(errp, "the %s closed the connection in the middle "
+                           "of a message", wire->peer);
+            }
+            return false;
+        } else {
+            done += ret;
+        }
+    }
+    return true;
+}
+
+HandOverMessage *coroutine_mixed_fn
+hand_over_recv(HandOverWire *wire, HandOverMessageType type, int64_t deadline,
+               int *fd, bool *eof, Error **errp)
+{
+    ERRP_GUARD();
+    uint8_t buf[HAND_OVER_HEADER_SIZE];
+    g_autofree char *body = NULL;
+    HandOverMessage *msg = NULL;
+    HandOverHeader header;
+    bool at_boundary = false;
+    int *fds = NULL;
+    size_t nfds = 0;
+
+    if (eof) {
+        *eof = false;
+    }
+    if (fd) {
+        *fd = -1;
+    }
+
+    if (!wire_read(wire, buf, sizeof(buf), deadline, &fds, &nfds,
+                   &at_boundary, errp)) {
+        if (eof) {
+            *eof = at_boundary;
+        }
+        goto out;
+    }
+    if (!hand_over_parse_header(buf, wire->version, &header, errp)) {
+        goto out;
+    }
+    body = g_malloc(header.length);
+    if (!wire_read(wire, body, header.length, deadline, &fds, &nfds, NULL,
+                   errp)) {
+        goto out;
+    }
+    msg = hand_over_parse_body(body, header.length, errp);
+    if (!msg) {
+        goto out;
+    }
+    trace_hand_over_recv(HandOverMessageType_str(msg->type), nfds,
+                         header.length);
+
+    if (nfds != header.fds) {
+        error_setg(errp, "hand-over message '%s' came with %zu descriptors, "
+                   "it announced %u", HandOverMessageType_str(msg->type),
+                   nfds, header.fds);
+    } else if (msg->type != type &&
+               (msg->type == HAND_OVER_MESSAGE_TYPE_REFUSED ||
+                msg->type == HAND_OVER_MESSAGE_TYPE_ABORT)) {
+        error_setg(errp, "the %s gave up: %s", wire->peer,
+                   msg->u.refused.reason);
+    } else if (msg->type != type) {
+        error_setg(errp, "the %s sent '%s', expected '%s'", wire->peer,
+                   HandOverMessageType_str(msg->type),
+                   HandOverMessageType_str(type));
+    } else if (!!fd != nfds) {
+        error_setg(errp, "the %s sent '%s' %s a descriptor", wire->peer,
+                   HandOverMessageType_str(type), fd ? "without" : "with");
+    }
+    if (*errp) {
+        qapi_free_HandOverMessage(msg);
+        msg = NULL;
+    } else if (fd) {
+        *fd = fds[0];
+        nfds = 0;
+    }
+
+out:
+    close_fds(fds, nfds);
+    return msg;
+}

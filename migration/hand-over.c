@@ -1,0 +1,712 @@
+/*
+ * Hand-over: the source's half
+ *
+ * The command starts or connects to the destination and begins a migration
+ * of mode hand-over on the socket to it.  Everything else is called by the
+ * migration thread, see hand-over-internal.h: it meets the destination and offers the
+ * RAM while the guest runs, and it ends the exchange when the device state
+ * is over.
+ *
+ * SPDX-License-Identifier: GPL-2.0-or-later
+ */
+
+#include "qemu/osdep.h"
+#include "qemu/error-report.h"
+#include "qemu/hand-over-resource.h"
+#include "qemu/main-loop.h"
+#include "qemu/timer.h"
+#include "qapi/error.h"
+#include "exec/target_page.h"
+#include "hw/boards.h"
+#include "hw/core/cpu.h"
+#include "io/channel-socket.h"
+#include "qemu/accel.h"
+#include "system/runstate.h"
+#include "system/runstate-action.h"
+#include "hand-over-internal.h"
+#include "hand-over-check.h"
+#include "hand-over-exec.h"
+#include "hand-over-peer.h"
+#include "hand-over-ram.h"
+#include "hand-over-sections.h"
+#include "hand-over-wire.h"
+#include "migration.h"
+#include "options.h"
+#include "qemu-file.h"
+#include "trace.h"
+
+/* How long a peer that closed its socket may take to die, in ns */
+#define DEATH_TIMEOUT_NS (10 * NANOSECONDS_PER_SECOND)
+
+/*
+ * What was asked for, and how far it has come.
+ *
+ * The main thread fills in the request before the migration thread starts,
+ * and cleans up after it has ended.  In between the migration thread owns
+ * all of it, but for what says otherwise.
+ */
+typedef struct HandOverSource {
+    HandOverOnSuccess on_success;
+    int64_t timeout_ns;
+    bool own_argv;
+    HandOverChild *child;       /* NULL: it was not started by us */
+
+    HandOverWire *wire;
+    HandOverPeer peer;
+    uint32_t *claimed;
+    size_t n_claimed;
+    char *ram_table;
+    bool silent;                /* the peer's end is closed */
+
+    /* Protected by the BQL */
+    bool committed;
+    bool released;
+} HandOverSource;
+
+static HandOverSource *source;
+
+/* The mode parameter's value while the command overrides it, else -1 */
+static int saved_mode = -1;
+
+static bool handed_over;
+
+/* Figures; entered[] in ns of QEMU_CLOCK_REALTIME, 0 for a stage not reached */
+static struct {
+    QemuMutex lock;
+    bool valid;
+    HandOverStage stage;
+    int64_t entered[HAND_OVER_STAGE__MAX];
+    int64_t peer_pid;
+    uint64_t device_state_bytes;
+} figures;
+
+static void __attribute__((constructor)) figures_init(void)
+{
+    qemu_mutex_init(&figures.lock);
+}
+
+bool hand_over_is_done(void)
+{
+    return qatomic_read(&handed_over);
+}
+
+static void enter_stage_at(HandOverStage stage, int64_t now_ns)
+{
+    QEMU_LOCK_GUARD(&figures.lock);
+    if (stage == HAND_OVER_STAGE_CONNECT) {
+        memset(figures.entered, 0, sizeof(figures.entered));
+        figures.peer_pid = 0;
+        figures.device_state_bytes = 0;
+        figures.valid = true;
+    }
+    figures.stage = stage;
+    figures.entered[stage] = now_ns;
+    trace_hand_over_stage(HandOverStage_str(stage));
+}
+
+static void enter_stage(HandOverStage stage)
+{
+    enter_stage_at(stage, qemu_clock_get_ns(QEMU_CLOCK_REALTIME));
+}
+
+/* Microseconds from @from to @to; true if both have been reached */
+static bool stage_us(HandOverStage from, HandOverStage to, uint64_t *us)
+{
+    if (!figures.entered[from] || !figures.entered[to]) {
+        return false;
+    }
+    *us = (figures.entered[to] - figures.entered[from]) / SCALE_US;
+    return true;
+}
+
+HandOverInfo *hand_over_info(void)
+{
+    HandOverInfo *info;
+
+    QEMU_LOCK_GUARD(&figures.lock);
+    if (!figures.valid) {
+        return NULL;
+    }
+    info = g_new0(HandOverInfo, 1);
+    info->stage = figures.stage;
+    info->has_peer_pid = figures.peer_pid != 0;
+    info->peer_pid = figures.peer_pid;
+    info->has_connect_us = stage_us(HAND_OVER_STAGE_CONNECT,
+                                    HAND_OVER_STAGE_OFFER, &info->connect_us);
+    info->has_offer_us = stage_us(HAND_OVER_STAGE_OFFER,
+                                  HAND_OVER_STAGE_READY, &info->offer_us);
+    info->has_stop_us = stage_us(HAND_OVER_STAGE_STOP,
+                                 HAND_OVER_STAGE_SAVE, &info->stop_us);
+    info->has_save_us = stage_us(HAND_OVER_STAGE_SAVE,
+                                 HAND_OVER_STAGE_LOAD, &info->save_us);
+    info->has_load_us = stage_us(HAND_OVER_STAGE_LOAD,
+                                 HAND_OVER_STAGE_COMMIT, &info->load_us);
+    info->has_commit_us = stage_us(HAND_OVER_STAGE_COMMIT,
+                                   HAND_OVER_STAGE_DONE, &info->commit_us);
+    info->has_blackout_us = stage_us(HAND_OVER_STAGE_STOP,
+                                     HAND_OVER_STAGE_DONE, &info->blackout_us);
+    info->has_total_us = stage_us(HAND_OVER_STAGE_CONNECT,
+                                  HAND_OVER_STAGE_DONE, &info->total_us);
+    info->has_device_state_bytes = figures.device_state_bytes != 0;
+    info->device_state_bytes = figures.device_state_bytes;
+    return info;
+}
+
+static int64_t source_deadline(void)
+{
+    return qemu_clock_get_ns(QEMU_CLOCK_REALTIME) + source->timeout_ns;
+}
+
+/*
+ * What is in the way
+ */
+
+static void add_blocker(HandOverBlockerList ***tail, const char *option,
+                        const char *reason)
+{
+    HandOverBlocker *blocker = g_new0(HandOverBlocker, 1);
+
+    blocker->reason = g_strdup(reason);
+    blocker->option = g_strdup(option);
+    QAPI_LIST_APPEND(*tail, blocker);
+}
+
+static void add_blocker_err(HandOverBlockerList ***tail, Error *err)
+{
+    add_blocker(tail, NULL, error_get_pretty(err));
+    error_free(err);
+}
+
+/* Capabilities which make no sense for, or would disturb, a hand-over */
+static const MigrationCapability conflicting[] = {
+    MIGRATION_CAPABILITY_BACKGROUND_SNAPSHOT,
+    MIGRATION_CAPABILITY_MAPPED_RAM,
+    MIGRATION_CAPABILITY_MULTIFD,
+    MIGRATION_CAPABILITY_POSTCOPY_RAM,
+    MIGRATION_CAPABILITY_RETURN_PATH,
+    MIGRATION_CAPABILITY_SWITCHOVER_ACK,
+    MIGRATION_CAPABILITY_X_COLO,
+};
+
+static const HandOverArch *arch;
+
+void hand_over_arch_register(const HandOverArch *ops)
+{
+    assert(!arch);
+    arch = ops;
+}
+
+const HandOverArch *hand_over_arch(void)
+{
+    return arch;
+}
+
+void hand_over_check_guest(HandOverBlockerList ***tail)
+{
+    MigrationState *s = migrate_get_current();
+    Error *err = NULL;
+    strList *reasons, *r;
+
+    if (hand_over_is_done()) {
+        add_blocker(tail, NULL, "the guest has been handed over");
+        return;
+    }
+    if (migration_is_running()) {
+        add_blocker(tail, NULL, "a migration is in progress");
+    }
+    if (runstate_check(RUN_STATE_INMIGRATE)) {
+        add_blocker(tail, NULL, "the guest waits for an incoming migration");
+    } else if (runstate_check(RUN_STATE_POSTMIGRATE)) {
+        add_blocker(tail, NULL, "the guest has been migrated");
+    }
+
+    reasons = migration_blocked_reasons(MIG_MODE_HAND_OVER);
+    for (r = reasons; r; r = r->next) {
+        add_blocker(tail, NULL, r->value);
+    }
+    qapi_free_strList(reasons);
+
+    for (size_t i = 0; i < ARRAY_SIZE(conflicting); i++) {
+        if (s->capabilities[conflicting[i]]) {
+            g_autofree char *reason = g_strdup_printf(
+                "migration capability '%s' is enabled",
+                MigrationCapability_str(conflicting[i]));
+
+            add_blocker(tail, NULL, reason);
+        }
+    }
+    if (s->parameters.tls_creds && *s->parameters.tls_creds) {
+        add_blocker(tail, NULL, "migration parameter 'tls-creds' is set");
+    }
+
+    hand_over_ram_check(tail);
+
+    if (arch && arch->check && !arch->check(&err)) {
+        add_blocker_err(tail, err);
+    }
+}
+
+bool hand_over_blockers_to_error(const HandOverBlockerList *list, Error **errp)
+{
+    const HandOverBlockerList *l;
+    size_t more = 0;
+
+    if (!list) {
+        return false;
+    }
+    error_setg(errp, "%s", list->value->reason);
+    for (l = list->next; l; l = l->next) {
+        more++;
+    }
+    if (list->value->option) {
+        error_append_hint(errp, "See option %s.\n", list->value->option);
+    }
+    if (more) {
+        error_prepend(errp, "(one of %zu reasons, check-only tells all) ",
+                      more + 1);
+    }
+    return true;
+}
+
+bool hand_over_is_blocked(Error **errp)
+{
+    g_autoptr(HandOverBlockerList) list = NULL;
+    HandOverBlockerList **tail = &list;
+
+    hand_over_check_guest(&tail);
+    return hand_over_blockers_to_error(list, errp);
+}
+
+/*
+ * Begin and end
+ */
+
+static HandOverSource *source_new(void)
+{
+    HandOverSource *src = g_new0(HandOverSource, 1);
+
+    src->on_success = HAND_OVER_ON_SUCCESS_STAY;
+    src->timeout_ns = HAND_OVER_TIMEOUT_MS * (int64_t)SCALE_MS;
+    src->peer = HAND_OVER_PEER_INIT;
+    return src;
+}
+
+static void source_free(HandOverSource *src)
+{
+    if (src) {
+        hand_over_child_free(src->child);
+        hand_over_wire_free(src->wire);
+        hand_over_peer_clear(&src->peer);
+        g_free(src->claimed);
+        g_free(src->ram_table);
+        g_free(src);
+    }
+}
+
+static void restore_mode(MigrationState *s)
+{
+    if (saved_mode >= 0) {
+        s->parameters.mode = saved_mode;
+        saved_mode = -1;
+    }
+}
+
+bool hand_over_begin(HandOverChild *child, QIOChannelSocket *sioc,
+                     HandOverOnSuccess on_success, uint32_t timeout_ms,
+                     bool own_argv, int64_t start_ns, Error **errp)
+{
+    MigrationState *s = migrate_get_current();
+
+    source_free(source);
+    source = source_new();
+    source->on_success = on_success;
+    source->timeout_ns = timeout_ms * (int64_t)SCALE_MS;
+    source->own_argv = own_argv;
+    source->child = child;
+    enter_stage_at(HAND_OVER_STAGE_CONNECT, start_ns);
+
+    qio_channel_set_name(QIO_CHANNEL(sioc), "hand-over");
+    saved_mode = s->parameters.mode;
+    s->parameters.mode = MIG_MODE_HAND_OVER;
+    if (!migration_start_on_channel(s, QIO_CHANNEL(sioc), errp)) {
+        restore_mode(s);
+        source->child = NULL;
+        source_free(source);
+        source = NULL;
+        return false;
+    }
+    return true;
+}
+
+/*
+ * The exchange
+ */
+
+/* To a child that is just starting: what it inherits */
+static bool source_send_inheritance(Error **errp)
+{
+    GArray *listeners = hand_over_listeners_collect();
+    HandOverMessage msg = {
+        .type = HAND_OVER_MESSAGE_TYPE_INHERIT,
+        .u.inherit.listeners = listeners->len,
+    };
+    bool ok = hand_over_send(source->wire, &msg, STDERR_FILENO, errp);
+
+    for (guint i = 0; ok && i < listeners->len; i++) {
+        int fd = g_array_index(listeners, int, i);
+
+        msg.type = HAND_OVER_MESSAGE_TYPE_LISTENER;
+        msg.u.listener.fd = fd;
+        ok = hand_over_send(source->wire, &msg, fd, errp);
+    }
+    g_array_unref(listeners);
+    return ok;
+}
+
+static bool source_hello(Error **errp)
+{
+    g_autoptr(HandOverMessage) msg = NULL;
+    int64_t deadline = source_deadline();
+    uint32List *claimed;
+
+    if (source->child) {
+        if (!source_send_inheritance(errp)) {
+            return false;
+        }
+    }
+    if (!hand_over_peer_send_hello(source->wire, NULL, errp)) {
+        return false;
+    }
+    if (source->child) {
+        hand_over_child_wait(source->child, source->child->ioc->fd, deadline);
+    }
+    msg = hand_over_peer_recv_hello(source->wire, &source->peer, deadline,
+                                    &source->silent, errp);
+    if (!msg) {
+        return false;
+    }
+    if (source->child) {
+        /* From here on its standard error is ours */
+        hand_over_child_close_err(source->child);
+    }
+    WITH_QEMU_LOCK_GUARD(&figures.lock) {
+        figures.peer_pid = source->peer.pid;
+    }
+
+    for (claimed = msg->u.hello.claimed; claimed; claimed = claimed->next) {
+        source->claimed = g_renew(uint32_t, source->claimed,
+                                  source->n_claimed + 1);
+        source->claimed[source->n_claimed++] = claimed->value;
+    }
+    return true;
+}
+
+static bool source_send_offer(Error **errp)
+{
+    MachineClass *mc = MACHINE_GET_CLASS(current_machine);
+    HandOverMessage msg = {
+        .type = HAND_OVER_MESSAGE_TYPE_OFFER,
+        .u.offer = {
+            .machine = (char *)mc->name,
+            .target = (char *)target_name(),
+            .accel = (char *)current_accel_name(),
+            .page_size = qemu_target_page_size(),
+        },
+    };
+    HandOverOffer *offer = &msg.u.offer;
+    CPUState *cpu;
+    bool ok;
+
+    bql_lock();
+    CPU_FOREACH(cpu) {
+        offer->cpus++;
+    }
+    offer->ram_blocks = hand_over_ram_count();
+    offer->sections = hand_over_sections();
+    if (source->own_argv) {
+        offer->drives = hand_over_drives();
+        offer->has_drives = true;
+    }
+    if (arch && arch->offer) {
+        offer->arch = arch->offer();
+    }
+    source->ram_table = hand_over_ram_table();
+    bql_unlock();
+
+    ok = hand_over_send(source->wire, &msg, -1, errp);
+    qapi_free_HandOverSectionList(offer->sections);
+    qapi_free_HandOverDriveList(offer->drives);
+    qobject_unref(offer->arch);
+    return ok;
+}
+
+/* The destination's own words, if it is a child that said some */
+static void source_prepend_child_words(Error **errp)
+{
+    HandOverChild *child = source->child;
+    g_autofree char *words = NULL;
+
+    if (!child || child->err_fd < 0) {
+        return;
+    }
+    /* its socket is closed: it is ending, and its words end with it */
+    hand_over_child_wait(child, -1, qemu_clock_get_ns(QEMU_CLOCK_REALTIME) +
+                                    DEATH_TIMEOUT_NS);
+    words = g_strdelimit(g_strstrip(g_strdup(child->tail->str)), "\n", ';');
+    if (*words) {
+        error_prepend(errp, "the new QEMU did not start: %s: ", words);
+    }
+}
+
+bool hand_over_source_offer(MigrationState *s, Error **errp)
+{
+    ERRP_GUARD();
+    g_autoptr(HandOverMessage) adopted = NULL;
+    QIOChannel *ioc = qemu_file_get_ioc(s->to_dst_file);
+
+    if (migrate_mode() != MIG_MODE_HAND_OVER) {
+        return true;
+    }
+    if (!source) {
+        /* by the command migrate, mode set by its user */
+        source = source_new();
+        enter_stage(HAND_OVER_STAGE_CONNECT);
+    }
+
+    if (!hand_over_peer_check(ioc, errp)) {
+        return false;
+    }
+    source->wire = hand_over_wire_new(ioc, "destination");
+    if (!source_hello(errp)) {
+        if (source->silent && s->state != MIGRATION_STATUS_CANCELLING) {
+            source_prepend_child_words(errp);
+        }
+        return false;
+    }
+
+    enter_stage(HAND_OVER_STAGE_OFFER);
+    if (!source_send_offer(errp) || !hand_over_ram_send(source->wire, errp)) {
+        Error *refusal = NULL;
+
+        /* It stops reading when it refuses; its words are more telling */
+        hand_over_recv(source->wire, HAND_OVER_MESSAGE_TYPE_ADOPTED,
+                       source_deadline(), NULL, &source->silent, &refusal);
+        if (refusal && !source->silent) {
+            error_free(*errp);
+            *errp = refusal;
+        } else {
+            error_free(refusal);
+        }
+        return false;
+    }
+    adopted = hand_over_recv(source->wire, HAND_OVER_MESSAGE_TYPE_ADOPTED,
+                             source_deadline(), NULL, &source->silent, errp);
+    if (!adopted) {
+        return false;
+    }
+    enter_stage(HAND_OVER_STAGE_READY);
+    return true;
+}
+
+void hand_over_source_stopping(MigrationState *s)
+{
+    if (migrate_mode() == MIG_MODE_HAND_OVER) {
+        enter_stage(HAND_OVER_STAGE_STOP);
+    }
+}
+
+bool hand_over_source_stopped(MigrationState *s, Error **errp)
+{
+    g_autofree char *table = NULL;
+
+    if (migrate_mode() != MIG_MODE_HAND_OVER) {
+        return true;
+    }
+    table = hand_over_ram_table();
+    if (strcmp(table, source->ram_table)) {
+        error_setg(errp, "the guest's RAM blocks changed during the hand-over");
+        return false;
+    }
+    enter_stage(HAND_OVER_STAGE_SAVE);
+    return true;
+}
+
+/* From here on only the destination's word, or its death, tells who runs */
+static bool source_point_of_no_return(MigrationState *s, Error **errp)
+{
+    bool ok;
+
+    bql_lock();
+    ok = s->state == MIGRATION_STATUS_DEVICE;
+    if (!ok) {
+        error_setg(errp, "the hand-over was cancelled");
+    } else if (source->child) {
+        ok = hand_over_resources_release(source->claimed, source->n_claimed,
+                                         errp);
+        source->released = ok;
+    }
+    source->committed = ok;
+    bql_unlock();
+    return ok;
+}
+
+bool hand_over_source_commit(MigrationState *s, Error **errp)
+{
+    ERRP_GUARD();
+    g_autoptr(HandOverMessage) loaded = NULL, done = NULL;
+
+    if (migrate_mode() != MIG_MODE_HAND_OVER) {
+        return true;
+    }
+
+    if (qemu_file_get_error(s->to_dst_file)) {
+        /* the caller looks into that */
+        return false;
+    }
+
+    WITH_QEMU_LOCK_GUARD(&figures.lock) {
+        figures.device_state_bytes = qemu_file_transferred(s->to_dst_file);
+    }
+    enter_stage(HAND_OVER_STAGE_LOAD);
+    loaded = hand_over_recv(source->wire, HAND_OVER_MESSAGE_TYPE_LOADED,
+                            source_deadline(), NULL, &source->silent, errp);
+    if (!loaded || !source_point_of_no_return(s, errp)) {
+        return false;
+    }
+
+    enter_stage(HAND_OVER_STAGE_COMMIT);
+    if (hand_over_send_type(source->wire, HAND_OVER_MESSAGE_TYPE_COMMIT,
+                            errp)) {
+        /* No deadline: it may have the guest, and not have said so yet */
+        done = hand_over_recv(source->wire, HAND_OVER_MESSAGE_TYPE_DONE, -1,
+                              NULL, &source->silent, errp);
+    }
+    if (!done) {
+        /*
+         * It has refused, or closed its end.  In either case it does not run
+         * the guest: it says "done" before it does.
+         */
+        return false;
+    }
+    qatomic_set(&handed_over, true);
+    enter_stage(HAND_OVER_STAGE_DONE);
+    return true;
+}
+
+bool hand_over_source_refused(MigrationState *s, Error **errp)
+{
+    g_autoptr(HandOverMessage) msg = NULL;
+
+    /* There is a "refused" to be read if the destination stopped reading */
+    if (migrate_mode() != MIG_MODE_HAND_OVER || !source || !source->wire ||
+        s->state == MIGRATION_STATUS_CANCELLING) {
+        return false;
+    }
+    msg = hand_over_recv(source->wire, HAND_OVER_MESSAGE_TYPE_REFUSED,
+                         source_deadline(), NULL, &source->silent, NULL);
+    if (!msg) {
+        return false;
+    }
+    error_setg(errp, "the destination gave up: %s", msg->u.refused.reason);
+    return true;
+}
+
+void hand_over_source_finish(MigrationState *s)
+{
+    g_autofree char *how = NULL;
+
+    if (migrate_mode() != MIG_MODE_HAND_OVER || !source ||
+        hand_over_is_done()) {
+        return;
+    }
+    if (source->wire && !source->committed) {
+        g_autofree char *reason = NULL;
+
+        WITH_QEMU_LOCK_GUARD(&s->error_mutex) {
+            reason = g_strdup(s->error ? error_get_pretty(s->error)
+                                       : "cancelled");
+        }
+        hand_over_send_reason(source->wire, HAND_OVER_MESSAGE_TYPE_ABORT,
+                              reason, NULL);
+    }
+    if (source->child) {
+        /*
+         * It does not have the guest, and never will.  The process that was
+         * started may have put itself into the background.
+         */
+        how = hand_over_child_kill(source->child);
+        if (source->peer.pidfd >= 0) {
+            hand_over_peer_kill(&source->peer);
+            hand_over_peer_wait_death(&source->peer, DEATH_TIMEOUT_NS);
+        }
+    } else if (source->peer.pidfd >= 0 && source->committed) {
+        /* It may have had our disks: they are free when it is gone */
+        hand_over_peer_wait_death(&source->peer, DEATH_TIMEOUT_NS);
+    }
+    trace_hand_over_source_failed(HandOverStage_str(figures.stage),
+                                  how ? how : "");
+}
+
+void hand_over_source_restore(MigrationState *s)
+{
+    if (migrate_mode() != MIG_MODE_HAND_OVER || !source) {
+        return;
+    }
+    source->committed = false;
+    if (source->released) {
+        hand_over_resources_restore();
+        source->released = false;
+    }
+}
+
+static void migration_quit_bh(void *opaque)
+{
+    shutdown_action = SHUTDOWN_ACTION_POWEROFF;
+    qemu_system_shutdown_request(SHUTDOWN_CAUSE_HOST_QMP_QUIT);
+}
+
+void hand_over_source_cleanup(MigrationState *s)
+{
+    if (migrate_mode() != MIG_MODE_HAND_OVER) {
+        return;
+    }
+    if (source && hand_over_is_done() &&
+        source->on_success == HAND_OVER_ON_SUCCESS_QUIT) {
+        migration_quit_bh(NULL);
+    }
+    source_free(source);
+    source = NULL;
+    restore_mode(s);
+}
+
+bool hand_over_source_can_cancel(Error **errp)
+{
+    if (source && source->committed) {
+        error_setg(errp, "the hand-over can't be cancelled any more: the "
+                   "destination was told to take the guest");
+        return false;
+    }
+    return true;
+}
+
+void hand_over_source_cancel(MigrationState *s)
+{
+    QIOChannel *ioc = qemu_file_get_ioc(s->to_dst_file);
+    bool streaming;
+
+    WITH_QEMU_LOCK_GUARD(&figures.lock) {
+        streaming = figures.stage == HAND_OVER_STAGE_READY ||
+                    figures.stage == HAND_OVER_STAGE_STOP ||
+                    figures.stage == HAND_OVER_STAGE_SAVE;
+    }
+    /*
+     * Whatever the migration thread waits for, let it be over.  The way to
+     * the destination stays open for an "abort", unless the thread is in the
+     * middle of the stream: then what is missing tells the destination.
+     */
+    if (streaming) {
+        qemu_file_shutdown(s->to_dst_file);
+    } else {
+        qio_channel_shutdown(ioc, QIO_CHANNEL_SHUTDOWN_READ, NULL);
+    }
+}

@@ -1,0 +1,14 @@
+# shellcheck shell=sh
+# What compiling and running QEMU's programs needs; sourced after lib.sh.
+
+# Debian's own Python, and meson from below build/deps
+PATH=$build/deps/usr/bin:/usr/sbin:/usr/bin:/sbin:/bin
+PYTHONPATH=$build/deps/usr/lib/python3/dist-packages
+PYTHONDONTWRITEBYTECODE=1
+CCACHE_DIR=${CCACHE_DIR:-$build/ccache}
+export PATH PYTHONPATH PYTHONDONTWRITEBYTECODE CCACHE_DIR
+
+# obj_dir VERSION [VARIANT]
+obj_dir() {
+    echo "$build/$1/obj${2:+-$2}"
+}

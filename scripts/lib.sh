@@ -1,0 +1,121 @@
+# shellcheck shell=sh
+# Functions that the scripts share; sourced, not run.
+#
+# Everything that is made or fetched goes below build/:
+#   build/apt/        private apt state          build/logs/   logs of commands
+#   build/download/   tarballs, packages         build/ccache/ compiler cache
+#   build/deps/       unpacked Debian packages
+#   build/VERSION/    a base: src (compiled from), obj (compiled into)
+
+top=$(cd "$(dirname "$0")/.." && pwd)
+while [ ! -e "$top/base/lock" ] && [ "$top" != / ]; do
+    top=$(dirname "$top")
+done
+build=$top/build
+logs=$build/logs
+mkdir -p "$logs"
+
+say() {
+    echo "$*"
+}
+
+die() {
+    echo "${0##*/}: $*" >&2
+    exit 1
+}
+
+# log_tail LOG: what went wrong, and where to read on
+log_tail() {
+    tail -n 20 "$1" >&2
+    echo "${0##*/}: see ${1#"$top"/}" >&2
+}
+
+# logged NAME COMMAND...: run it with its output in build/logs/NAME.log, and
+# show that it goes on: the last line that matches $progress_re, at most
+# every 15 seconds (every second on a terminal).
+progress_re=.
+logged() {
+    _log=$logs/$1.log
+    _name=$1
+    shift
+    : > "$_log"
+    "$@" > "$_log" 2>&1 < /dev/null &
+    _pid=$!
+    _n=0
+    _every=15
+    [ -t 1 ] && _every=1
+    while kill -0 "$_pid" 2>/dev/null; do
+        sleep 1
+        _n=$((_n + 1))
+        [ "$_n" -ge 3 ] && [ $((_n % _every)) -eq 0 ] || continue
+        _line=$(grep -E "$progress_re" "$_log" | tail -n 1 | cut -c 1-70)
+        if [ -t 1 ]; then
+            printf '\r\033[K%s: %ss %s' "$_name" "$_n" "$_line"
+        else
+            say "$_name: ${_n}s $_line"
+        fi
+    done
+    [ -t 1 ] && printf '\r\033[K'
+    if wait "$_pid"; then
+        return 0
+    else
+        _status=$?
+        log_tail "$_log"
+        return "$_status"
+    fi
+}
+
+# need WHAT-FOR PACKAGE...: Debian packages that must be installed
+need() {
+    _why=$1
+    shift
+    _missing=
+    for _p in "$@"; do
+        _s=$(dpkg-query -W -f '${db:Status-Status}' "$_p" 2>/dev/null) || _s=
+        [ "$_s" = installed ] || _missing="$_missing $_p"
+    done
+    [ -n "$_missing" ] || return 0
+    if [ "$(id -u)" != 0 ]; then
+        die "$_why needs packages; as root: apt install$_missing"
+    fi
+    say "installing for $_why:$_missing"
+    # shellcheck disable=SC2086 # a list of words
+    if ! logged apt-install env DEBIAN_FRONTEND=noninteractive \
+            apt-get install -y --no-install-recommends $_missing; then
+        # the machine's package lists may be missing, or too old
+        logged apt-update apt-get update
+        # shellcheck disable=SC2086
+        logged apt-install env DEBIAN_FRONTEND=noninteractive \
+            apt-get install -y --no-install-recommends $_missing ||
+            die "cannot install$_missing"
+    fi
+}
+
+# lock_field ROLE-OR-VERSION COLUMN: a column of base/lock
+lock_field() {
+    awk -F '\t' -v want="$1" -v col="$2" \
+        '$0 !~ /^#/ && ($1 == want || $2 == want) { print $col; exit }' \
+        "$top/base/lock"
+}
+
+# base_version ROLE-OR-VERSION: the version that is used for it
+base_version() {
+    _v=$(lock_field "$1" 2)
+    [ -n "$_v" ] || die "no base '$1' in base/lock"
+    # another one was taken where the locked one is gone, see scripts/fetch
+    if [ -e "$build/download/instead-of-$_v" ]; then
+        cat "$build/download/instead-of-$_v"
+    else
+        echo "$_v"
+    fi
+}
+
+# our_files: the files of the queue that are linked into QEMU's tree
+our_dirs='accel backends chardev hw include io migration monitor net qapi
+          stubs system target util tests/unit tests/qtest'
+our_files() {
+    for _d in $our_dirs; do
+        [ -d "$top/$_d" ] && (cd "$top" && find "$_d" -type f \
+            ! -name '*.pyc' ! -name '*~' ! -name '.*')
+    done | sort
+}
