@@ -19,6 +19,17 @@
 /* The child's number for its end of the socket */
 #define CHILD_SOCKET 3
 
+/*
+ * Where this process was started: relative names on its command line begin
+ * there, even if it went elsewhere as a daemon.
+ */
+static char *start_dir;
+
+static void __attribute__((constructor)) start_dir_init(void)
+{
+    start_dir = g_get_current_dir();
+}
+
 /* How much of its standard error is kept for messages, in bytes */
 #define TAIL_MAX 1024
 
@@ -39,48 +50,100 @@ char *hand_over_own_binary(Error **errp)
     return path;
 }
 
-char **hand_over_own_argv(Error **errp)
+typedef void OptionFunc(const char *option, const char *name, const char *arg,
+                        void *opaque);
+
+/*
+ * Call @func for each option of this process's command line.  What is no
+ * option (argv[0], an image's name) has a NULL @name, and an option without
+ * an argument a NULL @arg.
+ */
+static bool own_cmdline_foreach(OptionFunc *func, void *opaque, Error **errp)
 {
-    static const char *const dropped[] = {
-        "incoming", "loadvm", "S", "daemonize"
-    };
-    g_autoptr(GPtrArray) argv = g_ptr_array_new_with_free_func(g_free);
     g_autoptr(GError) err = NULL;
     g_autofree char *cmdline = NULL;
-    bool first = true;
-    const char *arg;
+    const char *arg, *end;
     gsize len;
 
     if (!g_file_get_contents("/proc/self/cmdline", &cmdline, &len, &err)) {
         error_setg(errp, "cannot read this process's command line: %s",
                    err->message);
-        return NULL;
+        return false;
     }
-
-    arg = cmdline;
-    while (arg < cmdline + len) {
+    end = cmdline + len;
+    for (arg = cmdline; arg < end; arg += strlen(arg) + 1) {
         const char *next = arg + strlen(arg) + 1;
         const char *name = arg;
-        bool has_arg = false, drop = false;
 
-        if (!first && *name == '-') {
-            name += name[1] == '-' ? 2 : 1;
-            has_arg = qemu_option_has_arg(name) && next < cmdline + len;
-            for (size_t i = 0; i < ARRAY_SIZE(dropped); i++) {
-                drop |= !strcmp(name, dropped[i]);
-            }
+        if (arg == cmdline || *arg != '-') {
+            func(arg, NULL, NULL, opaque);
+            continue;
         }
-        first = false;
-        if (!drop) {
-            g_ptr_array_add(argv, g_strdup(arg));
-            if (has_arg) {
-                g_ptr_array_add(argv, g_strdup(next));
-            }
+        name += name[1] == '-' ? 2 : 1;
+        if (qemu_option_has_arg(name) && next < end) {
+            func(arg, name, next, opaque);
+            arg = next;
+        } else {
+            func(arg, name, NULL, opaque);
         }
-        arg = has_arg ? next + strlen(next) + 1 : next;
+    }
+    return true;
+}
+
+static void own_argv_add(const char *option, const char *name,
+                         const char *arg, void *opaque)
+{
+    static const char *const dropped[] = {
+        "incoming", "loadvm", "S", "daemonize"
+    };
+    GPtrArray *argv = opaque;
+
+    for (size_t i = 0; name && i < ARRAY_SIZE(dropped); i++) {
+        if (!strcmp(name, dropped[i])) {
+            return;
+        }
+    }
+    g_ptr_array_add(argv, g_strdup(option));
+    if (arg) {
+        g_ptr_array_add(argv, g_strdup(arg));
+    }
+}
+
+char **hand_over_own_argv(Error **errp)
+{
+    g_autoptr(GPtrArray) argv = g_ptr_array_new_with_free_func(g_free);
+
+    if (!own_cmdline_foreach(own_argv_add, argv, errp)) {
+        return NULL;
     }
     g_ptr_array_add(argv, NULL);
     return (char **)g_ptr_array_free(g_steal_pointer(&argv), false);
+}
+
+typedef struct OptionSearch {
+    const char *name;
+    void (*func)(const char *arg, void *opaque);
+    void *opaque;
+} OptionSearch;
+
+static void own_option_match(const char *option, const char *name,
+                             const char *arg, void *opaque)
+{
+    OptionSearch *search = opaque;
+
+    if (name && !strcmp(name, search->name)) {
+        search->func(arg ? arg : "", search->opaque);
+    }
+}
+
+void hand_over_own_option_foreach(const char *name,
+                                  void (*func)(const char *arg, void *opaque),
+                                  void *opaque)
+{
+    OptionSearch search = { .name = name, .func = func, .opaque = opaque };
+
+    /* a command line that can't be read is found out about by others */
+    own_cmdline_foreach(own_option_match, &search, NULL);
 }
 
 /* posix_spawn*() return an errno, they don't set it */
@@ -98,6 +161,9 @@ static int child_spawn(const char *path, char **argv, int sock, int err_fd,
     ret = posix_spawn_file_actions_adddup2(&actions, err_fd, STDERR_FILENO);
     if (!ret) {
         ret = posix_spawn_file_actions_adddup2(&actions, sock, CHILD_SOCKET);
+    }
+    if (!ret) {
+        ret = posix_spawn_file_actions_addchdir_np(&actions, start_dir);
     }
 #ifdef CONFIG_POSIX_SPAWN_CLOSEFROM
     /* No descriptor of the guest's may get there but by the protocol */

@@ -35,6 +35,14 @@ struct HandOverChild {
 char **hand_over_own_argv(Error **errp);
 
 /*
+ * Call @func with the argument of each option @name (without dashes) of this
+ * process's command line; with "" where it has none.
+ */
+void hand_over_own_option_foreach(const char *name,
+                                  void (*func)(const char *arg, void *opaque),
+                                  void *opaque);
+
+/*
  * The path of this process's binary, what file may be there now.  To be
  * freed with g_free(), NULL with @errp set on failure.
  */

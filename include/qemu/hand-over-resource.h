@@ -76,6 +76,23 @@ void hand_over_inherit_begin(void);
 void hand_over_inherit_listener(int fd, int source_fd);
 
 /*
+ * Destination, for who is about to bind and listen: the number of a socket
+ * to use instead, which is inherited, and is the caller's; or -1 if there is
+ * none at @addr.  Nobody can connect to it before all is taken.
+ */
+int hand_over_inherit_socket(const SocketAddress *addr);
+
+/* As above; @more: so many ports after the one in @sa will do as well */
+int hand_over_inherit_socket_at(const struct sockaddr *sa, socklen_t salen,
+                                uint16_t more);
+
+/*
+ * Destination: the descriptor that will be at number @fd once all is taken,
+ * for who asks for its address.  @fd itself where it is not inherited.
+ */
+int hand_over_real_socket(int fd);
+
+/*
  * Destination, all devices and monitors created: indices of the inherited
  * sockets that somebody here listens on, in a new array of uint32_t; closes
  * the others.

@@ -1,0 +1,324 @@
+/*
+ * Hand-over: what a QEMU that this process starts can't have
+ *
+ * Listening sockets, the PID file and forwarded ports are passed on, see
+ * include/qemu/hand-over-resource.h.  Here is what can't be: terminals,
+ * network interfaces and devices of the host that are open but once, and,
+ * with this process's own command line, all that has been changed since.
+ *
+ * SPDX-License-Identifier: GPL-2.0-or-later
+ */
+
+#include "qemu/osdep.h"
+#include "qemu/config-file.h"
+#include "qemu/cutils.h"
+#include "qemu/job.h"
+#include "qemu/option.h"
+#include "qapi/error.h"
+#include "qapi/qapi-commands-block-export.h"
+#include "block/block.h"
+#include "block/block_int.h"
+#include "chardev/char.h"
+#include "hw/qdev-core.h"
+#include "net/net.h"
+#include "system/block-backend.h"
+#include "hand-over-check.h"
+#include "hand-over-exec.h"
+
+typedef struct ExecCheck {
+    HandOverBlockerList ***tail;
+    bool own;
+} ExecCheck;
+
+static void G_GNUC_PRINTF(3, 4)
+block_by(ExecCheck *check, const char *option, const char *fmt, ...)
+{
+    HandOverBlocker *blocker = g_new0(HandOverBlocker, 1);
+    va_list ap;
+
+    va_start(ap, fmt);
+    blocker->reason = g_strdup_vprintf(fmt, ap);
+    va_end(ap);
+    blocker->option = g_strdup(option);
+    QAPI_LIST_APPEND(*check->tail, blocker);
+}
+
+static void note_option(const char *arg, void *opaque)
+{
+    *(bool *)opaque = true;
+}
+
+/* Options of this process's command line that a second process can't obey */
+static void check_options(ExecCheck *check)
+{
+    static const struct {
+        const char *name;
+        const char *reason;
+    } options[] = {
+        { "runas", "this process has given up the rights to change its user" },
+        { "chroot", "this process sees another root directory than it was "
+                    "started in" },
+        { "snapshot", "what was written since the start is in files that no "
+                      "other process can find" },
+        { "add-fd", "descriptors by number can't be passed on" },
+    };
+
+    for (size_t i = 0; check->own && i < ARRAY_SIZE(options); i++) {
+        bool found = false;
+
+        hand_over_own_option_foreach(options[i].name, note_option, &found);
+        if (found) {
+            g_autofree char *option = g_strdup_printf("-%s", options[i].name);
+
+            block_by(check, option, "%s", options[i].reason);
+        }
+    }
+}
+
+/* -run-with, -sandbox: what of it matters is told by their parameters */
+static int check_opts(void *opaque, QemuOpts *opts, Error **errp)
+{
+    ExecCheck *check = opaque;
+    const char *user = qemu_opt_get(opts, "user");
+    const char *root = qemu_opt_get(opts, "chroot");
+    const char *spawn = qemu_opt_get(opts, "spawn");
+
+    if (check->own && user) {
+        block_by(check, "-run-with user",
+                 "this process has given up the rights to change its user");
+    }
+    if (check->own && root) {
+        block_by(check, "-run-with chroot",
+                 "this process sees another root directory than it was "
+                 "started in");
+    }
+    if (!g_strcmp0(spawn, "deny")) {
+        block_by(check, "-sandbox spawn=deny",
+                 "this process may not start another one");
+    }
+    return 0;
+}
+
+static void check_opts_list(ExecCheck *check, const char *name)
+{
+    QemuOptsList *list = qemu_find_opts_err(name, NULL);
+
+    if (list) {
+        qemu_opts_foreach(list, check_opts, check, NULL);
+    }
+}
+
+static void check_chardev(ExecCheck *check, Chardev *chr)
+{
+    const char *type = object_get_typename(OBJECT(chr));
+
+    if (!strcmp(type, "chardev-pty")) {
+        g_autofree char *option = g_strdup_printf("-chardev pty,id=%s",
+                                                  chr->label);
+
+        block_by(check, option, "character device '%s' is a pseudo-terminal, "
+                 "whose clients know it by its path", chr->label);
+    } else if (!strcmp(type, "chardev-stdio") && isatty(STDIN_FILENO)) {
+        g_autofree char *option = g_strdup_printf("-chardev stdio,id=%s",
+                                                  chr->label);
+
+        block_by(check, option, "character device '%s' is the terminal that "
+                 "this process was started from", chr->label);
+    }
+}
+
+/* The container of the devices that were asked for, with or without an id */
+static Object *peripheral(const char *name)
+{
+    return object_resolve_path_component(qdev_get_machine(), name);
+}
+
+static void check_device(ExecCheck *check, DeviceState *dev)
+{
+    const char *type = object_get_typename(OBJECT(dev));
+    const char *id = dev->id ? dev->id : dev->canonical_path;
+
+    if (!strcmp(type, "usb-host") || g_str_has_prefix(type, "vfio-") ||
+        g_str_has_prefix(type, "vhost-") || strstr(type, "-vhost-") ||
+        g_str_has_prefix(type, "vhost-vdpa-")) {
+        g_autofree char *option = g_strdup_printf("-device %s", type);
+
+        block_by(check, option, "device '%s' is in the hands of another "
+                 "process, or of the host's kernel", id);
+    }
+    /* Parts that such a device brings along are marked, too */
+    if (check->own && dev->hotplugged &&
+        (OBJECT(dev)->parent == peripheral("peripheral") ||
+         OBJECT(dev)->parent == peripheral("peripheral-anon"))) {
+        block_by(check, NULL, "device '%s' was hot-plugged, this process's "
+                 "command line does not have it", id);
+    }
+}
+
+static int check_object(Object *obj, void *opaque)
+{
+    ExecCheck *check = opaque;
+
+    if (object_dynamic_cast(obj, TYPE_CHARDEV)) {
+        check_chardev(check, CHARDEV(obj));
+    } else if (object_dynamic_cast(obj, TYPE_DEVICE)) {
+        check_device(check, DEVICE(obj));
+    } else if (object_dynamic_cast(obj, "tpm-backend")) {
+        block_by(check, "-tpmdev", "the TPM '%s' serves one process only",
+                 object_get_canonical_path_component(obj));
+    }
+    return 0;
+}
+
+static void check_netdevs(ExecCheck *check)
+{
+    NetClientState *ncs[MAX_QUEUE_NUM];
+    int n = qemu_find_net_clients_except(NULL, ncs, NET_CLIENT_DRIVER_NIC,
+                                         MAX_QUEUE_NUM);
+
+    for (int i = 0; i < MIN(n, MAX_QUEUE_NUM); i++) {
+        g_autofree char *option = NULL;
+
+        switch (ncs[i]->info->type) {
+        case NET_CLIENT_DRIVER_TAP:
+            if (!strcmp(ncs[i]->model, "bridge")) {
+                /* the new process gets an interface of its own */
+                break;
+            }
+            goto only_one;
+#ifdef CONFIG_AF_XDP
+        case NET_CLIENT_DRIVER_AF_XDP:
+#endif
+        case NET_CLIENT_DRIVER_L2TPV3:
+        case NET_CLIENT_DRIVER_VHOST_USER:
+        case NET_CLIENT_DRIVER_VHOST_VDPA:
+only_one:
+            option = g_strdup_printf("-netdev %s,id=%s",
+                NetClientDriver_str(ncs[i]->info->type), ncs[i]->name);
+            block_by(check, option, "network backend '%s' can be open in one "
+                     "process only", ncs[i]->name);
+            break;
+        default:
+            break;
+        }
+    }
+}
+
+static void check_block(ExecCheck *check)
+{
+    g_autoptr(BlockExportInfoList) exports = qmp_query_block_exports(NULL);
+    BlockDriverState *bs;
+    Job *job;
+
+    WITH_JOB_LOCK_GUARD() {
+        for (job = job_next_locked(NULL); job; job = job_next_locked(job)) {
+            if (!job_is_completed_locked(job)) {
+                block_by(check, NULL, "job '%s' (%s) is running",
+                         job->id ? job->id : "", job_type_str(job));
+            }
+        }
+    }
+    for (BlockExportInfoList *e = exports; e; e = e->next) {
+        block_by(check, NULL, "block export '%s' of node '%s' is served by "
+                 "this process", e->value->id, e->value->node_name);
+    }
+    GRAPH_RDLOCK_GUARD_MAINLOOP();
+    for (bs = bdrv_next_all_states(NULL); bs; bs = bdrv_next_all_states(bs)) {
+        if (bs->open_flags & BDRV_O_TEMPORARY) {
+            block_by(check, "-drive snapshot=on", "what was written to '%s' "
+                     "is in a file that no other process can find",
+                     bs->filename);
+        } else if (check->own && g_str_has_prefix(bs->filename,
+                                                  "/dev/fdset/")) {
+            block_by(check, "-add-fd", "image '%s' is known by its descriptor "
+                     "only", bs->filename);
+        }
+    }
+}
+
+/* A device of the command line that is not there any more would come back */
+static void check_unplugged(const char *value, void *opaque)
+{
+    ExecCheck *check = opaque;
+    g_autofree char *id = NULL;
+    const char *p = strstr(value, "id=");
+
+    if (*value == '{' || !p || (p != value && p[-1] != ',')) {
+        return;
+    }
+    p += strlen("id=");
+    id = g_strndup(p, strcspn(p, ","));
+    if (!object_resolve_path_component(peripheral("peripheral"), id)) {
+        block_by(check, NULL, "device '%s' of this process's command line was "
+                 "unplugged", id);
+    }
+}
+
+void hand_over_check_exec(bool own_command_line, HandOverBlockerList ***tail)
+{
+    ExecCheck check = { .tail = tail, .own = own_command_line };
+
+    check_options(&check);
+    check_opts_list(&check, "run-with");
+    check_opts_list(&check, "sandbox");
+    object_child_foreach_recursive(object_get_root(), check_object, &check);
+    check_netdevs(&check);
+    check_block(&check);
+    if (own_command_line) {
+        hand_over_own_option_foreach("device", check_unplugged, &check);
+    }
+}
+
+/* The name by which both ends know a drive, to be freed with g_free() */
+static char *drive_name(BlockBackend *blk)
+{
+    const char *name = blk_name(blk);
+
+    return *name ? g_strdup(name) : blk_get_attached_dev_id(blk);
+}
+
+HandOverDriveList *hand_over_drives(void)
+{
+    HandOverDriveList *list = NULL, **tail = &list;
+    BlockBackend *blk;
+
+    for (blk = blk_all_next(NULL); blk; blk = blk_all_next(blk)) {
+        g_autofree char *name = drive_name(blk);
+        BlockDriverState *bs = blk_bs(blk);
+        HandOverDrive *drive;
+
+        if (!blk_get_attached_dev(blk) || !*name) {
+            continue;
+        }
+        drive = g_new0(HandOverDrive, 1);
+        drive->name = g_steal_pointer(&name);
+        drive->file = g_strdup(bs ? bs->filename : "");
+        QAPI_LIST_APPEND(tail, drive);
+    }
+    return list;
+}
+
+bool hand_over_drives_match(const HandOverDriveList *theirs, Error **errp)
+{
+    g_autoptr(HandOverDriveList) ours = hand_over_drives();
+
+    for (; theirs; theirs = theirs->next) {
+        const HandOverDrive *their = theirs->value;
+        HandOverDriveList *l = ours;
+
+        while (l && strcmp(l->value->name, their->name)) {
+            l = l->next;
+        }
+        if (!l) {
+            error_setg(errp, "drive '%s' of the source does not exist here",
+                       their->name);
+            return false;
+        }
+        if (strcmp(l->value->file, their->file)) {
+            error_setg(errp, "drive '%s' has image '%s' at the source, and "
+                       "'%s' here", their->name, their->file, l->value->file);
+            return false;
+        }
+    }
+    return true;
+}
