@@ -21,6 +21,9 @@
 #define SYS_pidfd_send_signal 424
 #endif
 
+/* A flag in /proc/PID/stat: include/linux/sched.h in the kernel */
+#define PF_EXITING 0x00000004
+
 bool hand_over_peer_check(QIOChannel *ioc, Error **errp)
 {
     QIOChannelSocket *sioc;
@@ -120,12 +123,42 @@ hand_over_peer_recv_hello(HandOverWire *wire, HandOverPeer *peer,
     return msg;
 }
 
+/*
+ * Is it on its way out?  A process that ends closes its descriptors before it
+ * is dead, but only once its main thread is ending (do_exit() in the kernel's
+ * kernel/exit.c): one that is not, and has closed its socket, meant to.
+ */
+static bool peer_is_ending(const HandOverPeer *peer)
+{
+    g_autofree char *path = g_strdup_printf("/proc/%" PRId64 "/stat",
+                                            peer->pid);
+    g_autofree char *stat = NULL;
+    const char *p;
+    unsigned flags;
+    char state;
+
+    if (!g_file_get_contents(path, &stat, NULL, NULL)) {
+        /* it has ended by now, or /proc does not show it: time will tell */
+        return true;
+    }
+    /* proc(5): pid (name) state ppid pgrp session tty tpgid flags */
+    p = strrchr(stat, ')');
+    if (!p || sscanf(p + 1, " %c %*d %*d %*d %*d %*d %u", &state,
+                     &flags) != 2) {
+        return true;
+    }
+    return state == 'Z' || state == 'X' || (flags & PF_EXITING);
+}
+
 bool hand_over_peer_wait_death(const HandOverPeer *peer, int64_t timeout_ns)
 {
     int64_t deadline = qemu_clock_get_ns(QEMU_CLOCK_REALTIME) + timeout_ns;
     GPollFD pfd = { .fd = peer->pidfd, .events = G_IO_IN };
-    int ret;
+    int ret = qemu_poll_ns(&pfd, 1, 0);
 
+    if (ret == 0 && !peer_is_ending(peer)) {
+        return false;
+    }
     do {
         int64_t left = deadline - qemu_clock_get_ns(QEMU_CLOCK_REALTIME);
 

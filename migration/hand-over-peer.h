@@ -39,7 +39,10 @@ HandOverMessage *coroutine_mixed_fn
 hand_over_peer_recv_hello(HandOverWire *wire, HandOverPeer *peer,
                           int64_t deadline, bool *eof, Error **errp);
 
-/* Wait at most @timeout_ns; true: it is dead */
+/*
+ * It has closed the connection: has it died?  If it is about to, wait for
+ * that, but at most @timeout_ns.
+ */
 bool hand_over_peer_wait_death(const HandOverPeer *peer, int64_t timeout_ns);
 
 /* End it, if it lives */

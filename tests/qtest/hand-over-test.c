@@ -1,0 +1,1165 @@
+/*
+ * Hand-over of a guest between two QEMUs, and what becomes of it when
+ * something fails
+ *
+ * The test starts both, and stands between them: the source connects to the
+ * test's socket, the test connects to the destination's, and passes on what
+ * they say to each other, descriptors included.  So it can stop the exchange
+ * before any message, and there kill, refuse or cancel.
+ *
+ * The guest is a ROM of a few bytes that counts in RAM.
+ *
+ * SPDX-License-Identifier: GPL-2.0-or-later
+ */
+
+#include "qemu/osdep.h"
+#include <poll.h>
+#include <sys/prctl.h>
+#include <sys/un.h>
+#include <sys/wait.h>
+#include "qemu/bswap.h"
+#include "qapi/error.h"
+#include "qobject/qdict.h"
+#include "qobject/qjson.h"
+#include "qobject/qlist.h"
+#include "qobject/qstring.h"
+#include "libqmp.h"
+
+#define COUNTER 0x8000
+
+/* As migration/hand-over-wire.h has it */
+#define MAGIC 0x51484f56
+#define HEADER_SIZE 12
+
+static char *tmpdir;
+static const char *qemu_binary;
+
+/*
+ * A QEMU
+ */
+
+typedef struct Vm {
+    pid_t pid;
+    int qmp;            /* connected monitor */
+} Vm;
+
+static int connect_unix(const char *path)
+{
+    struct sockaddr_un addr = { .sun_family = AF_UNIX };
+    int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
+
+    g_assert_cmpint(fd, >=, 0);
+    g_assert_cmpint(strlen(path), <, sizeof(addr.sun_path));
+    strcpy(addr.sun_path, path);
+    if (connect(fd, (struct sockaddr *)&addr, sizeof(addr)) < 0) {
+        close(fd);
+        return -1;
+    }
+    return fd;
+}
+
+static int listen_unix(const char *path)
+{
+    struct sockaddr_un addr = { .sun_family = AF_UNIX };
+    int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
+
+    g_assert_cmpint(fd, >=, 0);
+    strcpy(addr.sun_path, path);
+    unlink(path);
+    g_assert_cmpint(bind(fd, (struct sockaddr *)&addr, sizeof(addr)), ==, 0);
+    g_assert_cmpint(listen(fd, 1), ==, 0);
+    return fd;
+}
+
+static char *tmp_path(const char *name)
+{
+    return g_strdup_printf("%s/%s", tmpdir, name);
+}
+
+/* A test that fails must not leave it behind */
+static void vm_child_setup(void *opaque)
+{
+    prctl(PR_SET_PDEATHSIG, SIGKILL);
+}
+
+/* The monitor is a socket that this process listens on: nothing to wait for */
+static void vm_start(Vm *vm, const char *name, const char *extra)
+{
+    g_autofree char *qmp_path = g_strdup_printf("%s/%s.qmp", tmpdir, name);
+    g_autofree char *rom = tmp_path("rom");
+    g_autofree char *cmdline = g_strdup_printf(
+        "%s -nodefaults -display none -accel tcg -bios %s "
+        "-chardev socket,id=qmp,path=%s -mon qmp,mode=control %s",
+        qemu_binary, rom, qmp_path, extra);
+    int listener = listen_unix(qmp_path);
+    g_auto(GStrv) argv = NULL;
+    GError *err = NULL;
+    QDict *resp;
+
+    g_shell_parse_argv(cmdline, NULL, &argv, &err);
+    g_assert_no_error(err);
+    g_spawn_async(NULL, argv, NULL,
+                  G_SPAWN_SEARCH_PATH | G_SPAWN_DO_NOT_REAP_CHILD |
+                  (getenv("QTEST_LOG") ? 0 : G_SPAWN_STDERR_TO_DEV_NULL),
+                  vm_child_setup, NULL, &vm->pid, &err);
+    g_assert_no_error(err);
+
+    vm->qmp = accept(listener, NULL, NULL);
+    g_assert_cmpint(vm->qmp, >=, 0);
+    close(listener);
+
+    resp = qmp_fd_receive(vm->qmp);
+    g_assert(qdict_haskey(resp, "QMP"));
+    qobject_unref(resp);
+    qobject_unref(qmp_fd(vm->qmp, "{'execute': 'qmp_capabilities'}"));
+}
+
+/* What a command returns, or its whole response where that is an error */
+static QDict *vm_command(Vm *vm, const char *fmt, ...) G_GNUC_PRINTF(2, 3);
+static QDict *vm_command(Vm *vm, const char *fmt, ...)
+{
+    va_list ap;
+    QDict *resp;
+
+    va_start(ap, fmt);
+    qmp_fd_vsend(vm->qmp, fmt, ap);
+    va_end(ap);
+    for (;;) {
+        resp = qmp_fd_receive(vm->qmp);
+        if (!qdict_haskey(resp, "event")) {
+            break;
+        }
+        qobject_unref(resp);
+    }
+    if (qdict_haskey(resp, "return") && qdict_get_qdict(resp, "return")) {
+        QDict *ret = qdict_get_qdict(resp, "return");
+
+        qobject_ref(ret);
+        qobject_unref(resp);
+        return ret;
+    }
+    return resp;
+}
+
+static bool vm_is_running(Vm *vm)
+{
+    QDict *status = vm_command(vm, "{'execute': 'query-status'}");
+    bool running = qdict_get_bool(status, "running");
+
+    qobject_unref(status);
+    return running;
+}
+
+static uint32_t vm_counter(Vm *vm)
+{
+    QDict *resp = vm_command(vm, "{'execute': 'human-monitor-command',"
+                             " 'arguments': {'command-line': %s}}",
+                             "xp /1wx " stringify(COUNTER));
+    const char *text = qdict_get_str(resp, "return");
+    uint32_t value = strtoul(strstr(text, ": ") + 2, NULL, 16);
+
+    qobject_unref(resp);
+    return value;
+}
+
+/* The guest makes progress there: waits until it does */
+static void vm_assert_counts(Vm *vm)
+{
+    uint32_t before = vm_counter(vm);
+
+    g_assert_true(vm_is_running(vm));
+    while (vm_counter(vm) == before) {
+        /* each turn asks QEMU, and gives the guest time to run */
+    }
+}
+
+static void vm_assert_stands_still(Vm *vm)
+{
+    uint32_t before = vm_counter(vm);
+
+    g_assert_false(vm_is_running(vm));
+    g_assert_cmpuint(vm_counter(vm), ==, before);
+}
+
+/* Wait for the end of a migration; its status */
+static char *vm_wait_migration(Vm *vm)
+{
+    char *status = NULL;
+
+    while (!status) {
+        QDict *resp = vm_command(vm, "{'execute': 'query-migrate'}");
+        const char *now = qdict_get_str(resp, "status");
+
+        if (!strcmp(now, "completed") || !strcmp(now, "failed") ||
+            !strcmp(now, "cancelled")) {
+            status = g_strdup(now);
+        }
+        qobject_unref(resp);
+    }
+    return status;
+}
+
+static char *vm_migration_error(Vm *vm)
+{
+    QDict *resp = vm_command(vm, "{'execute': 'query-migrate'}");
+    char *desc = g_strdup(qdict_get_try_str(resp, "error-desc"));
+
+    qobject_unref(resp);
+    return desc;
+}
+
+static void vm_wait_running(Vm *vm)
+{
+    while (!vm_is_running(vm)) {
+        /* each turn is a round trip to QEMU's main loop */
+    }
+}
+
+/* Wait until it has ended by itself; its exit status */
+static int vm_wait_exit(Vm *vm)
+{
+    int status;
+
+    g_assert_cmpint(waitpid(vm->pid, &status, 0), ==, vm->pid);
+    close(vm->qmp);
+    vm->pid = 0;
+    return status;
+}
+
+static void vm_kill(Vm *vm)
+{
+    if (vm->pid) {
+        kill(vm->pid, SIGKILL);
+        vm_wait_exit(vm);
+    }
+}
+
+static unsigned vm_descriptors(Vm *vm)
+{
+    g_autofree char *path = g_strdup_printf("/proc/%d/fd", vm->pid);
+    g_autoptr(GDir) dir = g_dir_open(path, 0, NULL);
+    unsigned n = 0;
+
+    g_assert_nonnull(dir);
+    while (g_dir_read_name(dir)) {
+        n++;
+    }
+    return n;
+}
+
+/*
+ * What stands between them
+ */
+
+typedef enum Action {
+    PASS,               /* do nothing */
+    KILL_SOURCE,
+    KILL_DESTINATION,
+    REFUSE,             /* tell the source that the destination refuses */
+    GIVE_UP,            /* close the connection to both, kill nobody */
+    CANCEL,
+    GARBAGE,            /* bytes that are no message, to whom it was meant for */
+    CUT,                /* half of the message, then close */
+} Action;
+
+typedef struct Proxy {
+    const char *at;     /* before which message */
+    bool from_source;
+    Action action;
+
+    int listener;
+    char *to;           /* path of the destination's socket */
+    int fd[2];          /* source, destination */
+    int reached[2], go[2];  /* pipes */
+    bool streaming;     /* the source sends a migration stream */
+    GThread *thread;
+} Proxy;
+
+typedef struct Message {
+    GByteArray *bytes;
+    int fds[8];
+    size_t nfds;
+} Message;
+
+static bool read_exactly(int fd, uint8_t *buf, size_t len, Message *msg)
+{
+    while (len) {
+        char control[CMSG_SPACE(sizeof(msg->fds))];
+        struct iovec iov = { .iov_base = buf, .iov_len = len };
+        struct msghdr hdr = {
+            .msg_iov = &iov, .msg_iovlen = 1,
+            .msg_control = control, .msg_controllen = sizeof(control),
+        };
+        ssize_t ret = recvmsg(fd, &hdr, MSG_CMSG_CLOEXEC);
+        struct cmsghdr *cmsg = ret > 0 ? CMSG_FIRSTHDR(&hdr) : NULL;
+
+        if (ret <= 0) {
+            return false;
+        }
+        if (cmsg) {
+            size_t n = (cmsg->cmsg_len - CMSG_LEN(0)) / sizeof(int);
+
+            g_assert_cmpint(msg->nfds + n, <=, ARRAY_SIZE(msg->fds));
+            memcpy(msg->fds + msg->nfds, CMSG_DATA(cmsg), n * sizeof(int));
+            msg->nfds += n;
+        }
+        buf += ret;
+        len -= ret;
+    }
+    return true;
+}
+
+static bool message_read(int fd, Message *msg)
+{
+    uint8_t header[HEADER_SIZE];
+    uint32_t len;
+
+    *msg = (Message) { .bytes = g_byte_array_new() };
+    if (!read_exactly(fd, header, sizeof(header), msg)) {
+        return false;
+    }
+    g_assert_cmphex(ldl_be_p(header), ==, MAGIC);
+    len = ldl_be_p(header + 8);
+    g_byte_array_append(msg->bytes, header, sizeof(header));
+    g_byte_array_set_size(msg->bytes, sizeof(header) + len + 1);
+    msg->bytes->data[sizeof(header) + len] = '\0';
+    if (!read_exactly(fd, msg->bytes->data + sizeof(header), len, msg)) {
+        return false;
+    }
+    return true;
+}
+
+static char *message_type(const Message *msg)
+{
+    QDict *body = qobject_to(QDict,
+        qobject_from_json((char *)msg->bytes->data + HEADER_SIZE,
+                          &error_abort));
+    char *type = g_strdup(qdict_get_str(body, "type"));
+
+    qobject_unref(body);
+    return type;
+}
+
+static void send_bytes(int fd, const void *buf, size_t len, const int *fds,
+                       size_t nfds)
+{
+    char control[CMSG_SPACE(sizeof(int) * 8)] = {};
+    struct iovec iov = { .iov_base = (void *)buf, .iov_len = len };
+    struct msghdr hdr = { .msg_iov = &iov, .msg_iovlen = 1 };
+    ssize_t ret;
+
+    if (nfds) {
+        struct cmsghdr *cmsg;
+
+        hdr.msg_control = control;
+        hdr.msg_controllen = CMSG_SPACE(sizeof(int) * nfds);
+        cmsg = CMSG_FIRSTHDR(&hdr);
+        cmsg->cmsg_level = SOL_SOCKET;
+        cmsg->cmsg_type = SCM_RIGHTS;
+        cmsg->cmsg_len = CMSG_LEN(sizeof(int) * nfds);
+        memcpy(CMSG_DATA(cmsg), fds, sizeof(int) * nfds);
+    }
+    while (iov.iov_len) {
+        ret = sendmsg(fd, &hdr, MSG_NOSIGNAL);
+        if (ret < 0) {
+            return; /* the peer has gone: the test knows */
+        }
+        iov.iov_base += ret;
+        iov.iov_len -= ret;
+        hdr.msg_control = NULL;
+        hdr.msg_controllen = 0;
+    }
+}
+
+static void send_text(int fd, const char *json)
+{
+    g_autofree uint8_t *buf = g_malloc(HEADER_SIZE + strlen(json));
+
+    stl_be_p(buf, MAGIC);
+    stw_be_p(buf + 4, 1);
+    stw_be_p(buf + 6, 0);
+    stl_be_p(buf + 8, strlen(json));
+    memcpy(buf + HEADER_SIZE, json, strlen(json));
+    send_bytes(fd, buf, HEADER_SIZE + strlen(json), NULL, 0);
+}
+
+static void message_clear(Message *msg)
+{
+    for (size_t i = 0; i < msg->nfds; i++) {
+        close(msg->fds[i]);
+    }
+    g_byte_array_unref(msg->bytes);
+}
+
+/* Stop here until the test says go */
+static void proxy_hold(Proxy *p)
+{
+    char c = 0;
+
+    g_assert_cmpint(write(p->reached[1], &c, 1), ==, 1);
+    g_assert_cmpint(read(p->go[0], &c, 1), ==, 1);
+}
+
+static void proxy_close(Proxy *p)
+{
+    for (int i = 0; i < 2; i++) {
+        if (p->fd[i] >= 0) {
+            close(p->fd[i]);
+            p->fd[i] = -1;
+        }
+    }
+}
+
+/* True: the exchange goes on */
+static bool proxy_act(Proxy *p, const Message *msg, int to)
+{
+    proxy_hold(p);
+    switch (p->action) {
+    case REFUSE:
+        send_text(p->fd[0], "{'type': 'refused', 'reason': 'by the test'}");
+        break;
+    case GARBAGE:
+        send_bytes(to, "this is not one of the messages", 31, NULL, 0);
+        break;
+    case CUT:
+        send_bytes(to, msg->bytes->data, (msg->bytes->len - 1) / 2, msg->fds,
+                   msg->nfds);
+        break;
+    case GIVE_UP:
+        break;
+    case KILL_SOURCE:
+        if (!p->streaming) {
+            return true;
+        }
+        /* all of the stream may be on its way: see to it that it is not */
+        break;
+    default:
+        return true;
+    }
+    /*
+     * What comes back is read, so that nobody gets ECONNRESET, and what the
+     * destination has to say reaches the source.
+     */
+    if (to == p->fd[0] || p->action == GIVE_UP || p->action == REFUSE) {
+        shutdown(p->fd[0], SHUT_WR);
+    }
+    shutdown(p->fd[1], SHUT_WR);
+    return false;
+}
+
+/* Pass on one message, or one piece of the stream, from side @from */
+static bool proxy_pass(Proxy *p, int from)
+{
+    int to = p->fd[!from];
+    Message msg;
+    g_autofree char *type = NULL;
+    bool ok = true;
+
+    if (from == 0 && p->streaming) {
+        uint8_t buf[4096];
+        ssize_t len = recv(p->fd[0], buf, sizeof(buf), 0);
+
+        if (len <= 0) {
+            return false;
+        }
+        if (p->at && !strcmp(p->at, "stream")) {
+            Message piece = { .bytes = g_byte_array_new() };
+
+            g_byte_array_append(piece.bytes, buf, len);
+            p->at = NULL;
+            ok = proxy_act(p, &piece, to);
+            g_byte_array_unref(piece.bytes);
+        }
+        if (ok) {
+            send_bytes(to, buf, len, NULL, 0);
+        }
+        return ok;
+    }
+
+    if (!message_read(p->fd[from], &msg)) {
+        message_clear(&msg);
+        return false;
+    }
+    type = message_type(&msg);
+    if (p->at && !strcmp(p->at, type) && p->from_source == (from == 0)) {
+        p->at = NULL;
+        ok = proxy_act(p, &msg, to);
+    }
+    if (ok) {
+        send_bytes(to, msg.bytes->data, msg.bytes->len - 1, msg.fds, msg.nfds);
+        if (!strcmp(type, "adopted")) {
+            p->streaming = true;
+        } else if (!strcmp(type, "loaded")) {
+            p->streaming = false;
+        }
+    }
+    message_clear(&msg);
+    return ok;
+}
+
+static void *proxy_thread(void *opaque)
+{
+    Proxy *p = opaque;
+    struct pollfd pfd[2];
+    bool open[2] = { true, true };
+
+    p->fd[0] = accept(p->listener, NULL, NULL);
+    g_assert_cmpint(p->fd[0], >=, 0);
+    p->fd[1] = connect_unix(p->to);
+    g_assert_cmpint(p->fd[1], >=, 0);
+
+    while (open[0] || open[1]) {
+        for (int i = 0; i < 2; i++) {
+            pfd[i].fd = open[i] ? p->fd[i] : -1;
+            pfd[i].events = POLLIN;
+        }
+        g_assert_cmpint(poll(pfd, 2, -1), >, 0);
+        for (int i = 0; i < 2; i++) {
+            if (open[i] && pfd[i].revents && !proxy_pass(p, i)) {
+                /* as if there were one socket: closed is closed */
+                open[i] = false;
+                shutdown(p->fd[!i], SHUT_WR);
+            }
+        }
+    }
+    proxy_close(p);
+    return NULL;
+}
+
+static void proxy_start(Proxy *p, const char *destination)
+{
+    g_autofree char *path = tmp_path("proxy");
+
+    p->fd[0] = p->fd[1] = -1;
+    p->to = g_strdup(destination);
+    p->listener = listen_unix(path);
+    g_assert_true(g_unix_open_pipe(p->reached, FD_CLOEXEC, NULL));
+    g_assert_true(g_unix_open_pipe(p->go, FD_CLOEXEC, NULL));
+    p->thread = g_thread_new("proxy", proxy_thread, p);
+}
+
+static void proxy_wait(Proxy *p)
+{
+    char c;
+
+    g_assert_cmpint(read(p->reached[0], &c, 1), ==, 1);
+}
+
+static void proxy_go(Proxy *p)
+{
+    char c = 0;
+
+    g_assert_cmpint(write(p->go[1], &c, 1), ==, 1);
+}
+
+static void proxy_end(Proxy *p)
+{
+    g_thread_join(p->thread);
+    close(p->listener);
+    for (int i = 0; i < 2; i++) {
+        close(p->reached[i]);
+        close(p->go[i]);
+    }
+    g_free(p->to);
+}
+
+/*
+ * The cases
+ */
+
+typedef struct Case {
+    const char *at;         /* before this message is passed on: */
+    bool from_source;
+    Action action;
+
+    /* what is left */
+    enum { SOURCE, DESTINATION, NOBODY } guest;
+    const char *status;     /* of the source's migration, NULL: it is dead */
+    const char *error;      /* part of its error-desc */
+} Case;
+
+static const Case cases[] = {
+    { "none", true, PASS, DESTINATION, "completed" },
+
+    { "hello", true, KILL_DESTINATION, SOURCE, "failed", "closed" },
+    { "hello", false, KILL_DESTINATION, SOURCE, "failed", "closed" },
+    { "offer", true, KILL_DESTINATION, SOURCE, "failed", "closed" },
+    { "ram", true, KILL_DESTINATION, SOURCE, "failed", "closed" },
+    { "adopted", false, KILL_DESTINATION, SOURCE, "failed" },
+    { "stream", true, KILL_DESTINATION, SOURCE, "failed" },
+    { "loaded", false, KILL_DESTINATION, SOURCE, "failed" },
+    { "commit", true, KILL_DESTINATION, SOURCE, "failed", "closed" },
+
+    { "hello", true, KILL_SOURCE, NOBODY },
+    { "hello", false, KILL_SOURCE, NOBODY },
+    { "offer", true, KILL_SOURCE, NOBODY },
+    { "ram", true, KILL_SOURCE, NOBODY },
+    { "adopted", false, KILL_SOURCE, NOBODY },
+    { "stream", true, KILL_SOURCE, NOBODY },
+    { "loaded", false, KILL_SOURCE, DESTINATION },
+    { "commit", true, KILL_SOURCE, DESTINATION },
+    { "done", false, KILL_SOURCE, DESTINATION },
+
+    { "hello", false, REFUSE, SOURCE, "failed", "gave up: by the test" },
+    { "offer", true, REFUSE, SOURCE, "failed", "gave up: by the test" },
+    { "ram", true, REFUSE, SOURCE, "failed", "gave up: by the test" },
+    { "adopted", false, REFUSE, SOURCE, "failed", "gave up: by the test" },
+    { "stream", true, REFUSE, SOURCE, "failed", "gave up: by the test" },
+    { "loaded", false, REFUSE, SOURCE, "failed", "gave up: by the test" },
+    { "commit", true, REFUSE, SOURCE, "failed", "gave up: by the test" },
+
+    { "hello", true, CANCEL, SOURCE, "cancelled" },
+    { "hello", false, CANCEL, SOURCE, "cancelled" },
+    { "offer", true, CANCEL, SOURCE, "cancelled" },
+    { "ram", true, CANCEL, SOURCE, "cancelled" },
+    { "adopted", false, CANCEL, SOURCE, "cancelled" },
+    { "stream", true, CANCEL, SOURCE, "cancelled" },
+    { "loaded", false, CANCEL, SOURCE, "cancelled" },
+    /* too late */
+    { "commit", true, CANCEL, DESTINATION, "completed" },
+    { "done", false, CANCEL, DESTINATION, "completed" },
+
+    { "hello", false, GIVE_UP, SOURCE, "failed", "closed" },
+    { "adopted", false, GIVE_UP, SOURCE, "failed", "closed" },
+    { "stream", true, GIVE_UP, SOURCE, "failed" },
+
+    { "hello", true, GARBAGE, SOURCE, "failed" },
+    { "hello", false, GARBAGE, SOURCE, "failed", "magic" },
+    { "offer", true, GARBAGE, SOURCE, "failed", "magic" },
+    { "ram", true, GARBAGE, SOURCE, "failed", "magic" },
+    { "adopted", false, GARBAGE, SOURCE, "failed", "magic" },
+    { "stream", true, GARBAGE, SOURCE, "failed" },
+    { "loaded", false, GARBAGE, SOURCE, "failed", "magic" },
+
+    { "hello", false, CUT, SOURCE, "failed", "in the middle of a message" },
+    { "offer", true, CUT, SOURCE, "failed", "in the middle of a message" },
+    { "ram", true, CUT, SOURCE, "failed", "in the middle of a message" },
+    { "adopted", false, CUT, SOURCE, "failed", "in the middle of a message" },
+    { "stream", true, CUT, SOURCE, "failed" },
+};
+
+static const char *const action_names[] = {
+    [PASS] = "pass", [KILL_SOURCE] = "kill-source",
+    [KILL_DESTINATION] = "kill-destination", [REFUSE] = "refuse",
+    [GIVE_UP] = "give-up", [CANCEL] = "cancel", [GARBAGE] = "garbage",
+    [CUT] = "cut",
+};
+
+#define MACHINE "-machine pc,hand-over=on -m 16"
+
+static void start_pair(Vm *source, Vm *destination, const char *source_opts,
+                       const char *destination_opts)
+{
+    g_autofree char *incoming = tmp_path("incoming");
+    g_autofree char *opts = g_strdup_printf("%s -incoming unix:%s",
+                                            destination_opts, incoming);
+
+    vm_start(source, "source", source_opts);
+    vm_start(destination, "destination", opts);
+    vm_assert_counts(source);
+}
+
+static void hand_over(Vm *source, const char *to)
+{
+    g_autofree char *path = tmp_path(to);
+    g_autofree char *uri = g_strdup_printf("unix:%s", path);
+    QDict *resp = vm_command(source, "{'execute': 'migrate-protected-vm',"
+                             " 'arguments': {'uri': %s,"
+                             " 'on-success': 'stay'}}", uri);
+
+    g_assert_true(qdict_haskey(resp, "blockers"));
+    qobject_unref(resp);
+}
+
+static void test_case(const void *opaque)
+{
+    const Case *c = opaque;
+    g_autofree char *incoming = tmp_path("incoming");
+    Proxy proxy = { .at = c->at, .from_source = c->from_source,
+                    .action = c->action };
+    Vm source, destination;
+    unsigned descriptors;
+
+    start_pair(&source, &destination, MACHINE, MACHINE);
+    descriptors = vm_descriptors(&source);
+    proxy_start(&proxy, incoming);
+    hand_over(&source, "proxy");
+
+    if (c->action != PASS) {
+        proxy_wait(&proxy);
+        switch (c->action) {
+        case KILL_SOURCE:
+            vm_kill(&source);
+            break;
+        case KILL_DESTINATION:
+            vm_kill(&destination);
+            break;
+        case CANCEL:
+            qobject_unref(vm_command(&source,
+                                     "{'execute': 'migrate_cancel'}"));
+            break;
+        default:
+            break;
+        }
+        proxy_go(&proxy);
+    }
+
+    if (c->status) {
+        g_autofree char *status = vm_wait_migration(&source);
+        g_autofree char *error = vm_migration_error(&source);
+
+        g_assert_cmpstr(status, ==, c->status);
+        if (c->error) {
+            g_assert_nonnull(error);
+            g_assert_nonnull(strstr(error, c->error));
+        }
+    } else {
+        g_assert_cmpint(source.pid, ==, 0);
+    }
+
+    if (c->guest == DESTINATION) {
+        vm_wait_running(&destination);
+        vm_assert_counts(&destination);
+        if (source.pid) {
+            QDict *resp;
+
+            /* (its RAM is the other one's, and changes) */
+            g_assert_false(vm_is_running(&source));
+            /* nothing brings it back to life there */
+            resp = vm_command(&source, "{'execute': 'cont'}");
+            g_assert_true(qdict_haskey(resp, "error"));
+            qobject_unref(resp);
+            g_assert_false(vm_is_running(&source));
+        }
+    } else if (destination.pid) {
+        g_assert_cmpint(vm_wait_exit(&destination), !=, 0);
+    }
+    proxy_end(&proxy);
+    if (c->guest == SOURCE) {
+        vm_assert_counts(&source);
+        /* the last of it is cleaned up after the migration has ended */
+        while (vm_descriptors(&source) != descriptors) {
+            qobject_unref(vm_command(&source, "{'execute': 'query-status'}"));
+        }
+    }
+
+    vm_kill(&source);
+    vm_kill(&destination);
+}
+
+/* After a failure the same source hands over to another destination */
+static void test_again(void)
+{
+    g_autofree char *incoming = tmp_path("incoming");
+    g_autofree char *again = g_strdup_printf(MACHINE " -incoming unix:%s",
+                                             incoming);
+    Vm source, destination;
+    g_autofree char *status = NULL, *status2 = NULL;
+
+    start_pair(&source, &destination, MACHINE,
+               "-machine pc,hand-over=on -m 32");
+    hand_over(&source, "incoming");
+    status = vm_wait_migration(&source);
+    g_assert_cmpstr(status, ==, "failed");
+    vm_wait_exit(&destination);
+    vm_assert_counts(&source);
+
+    vm_start(&destination, "destination", again);
+    hand_over(&source, "incoming");
+    status2 = vm_wait_migration(&source);
+    g_assert_cmpstr(status2, ==, "completed");
+    vm_wait_running(&destination);
+    vm_assert_counts(&destination);
+
+    vm_kill(&source);
+    vm_kill(&destination);
+}
+
+/*
+ * Destinations that are not the same machine
+ */
+
+typedef struct Mismatch {
+    const char *name;
+    const char *source;
+    const char *destination;
+    const char *error;
+} Mismatch;
+
+static const Mismatch mismatches[] = {
+    { "ram-size", MACHINE, "-machine pc,hand-over=on -m 32",
+      "RAM block 'pc.ram' has 0x1000000 bytes at the source, and 0x2000000" },
+    { "ram-name", "-machine pc,hand-over=on,memory-backend=a "
+                  "-object memory-backend-memfd,id=a,size=16M",
+                  "-machine pc,hand-over=on,memory-backend=b "
+                  "-object memory-backend-memfd,id=b,size=16M",
+      "RAM block 'a' of the source does not exist here" },
+    { "ram-count", MACHINE " -device VGA", MACHINE, "for which there is no" },
+    { "machine", MACHINE, "-machine q35,hand-over=on -m 16",
+      "the source's machine is" },
+    { "cpus", MACHINE " -smp 1", MACHINE " -smp 2",
+      "the source has 1 CPUs, there are 2 here" },
+    { "device-missing", MACHINE " -device virtio-balloon", MACHINE,
+      "for which there is no device here" },
+    { "device-surplus", MACHINE, MACHINE " -device virtio-rng",
+      "which the source does not have" },
+};
+
+static void test_mismatch(const void *opaque)
+{
+    const Mismatch *m = opaque;
+    g_autofree char *status = NULL, *error = NULL;
+    Vm source, destination;
+
+    start_pair(&source, &destination, m->source, m->destination);
+    hand_over(&source, "incoming");
+    status = vm_wait_migration(&source);
+    error = vm_migration_error(&source);
+    g_assert_cmpstr(status, ==, "failed");
+    g_assert_nonnull(error);
+    if (!strstr(error, m->error)) {
+        g_test_message("error-desc: %s", error);
+        g_assert_not_reached();
+    }
+    vm_wait_exit(&destination);
+    vm_assert_counts(&source);
+    vm_kill(&source);
+}
+
+/*
+ * Machines, memory and devices
+ */
+
+typedef struct Machine {
+    const char *name;
+    const char *options;
+} Machine;
+
+static const Machine machines[] = {
+    { "q35", "-machine q35,hand-over=on -m 16" },
+    { "smp-16", MACHINE " -smp 16" },
+    { "memfd", "-machine pc,hand-over=on,memory-backend=a "
+               "-object memory-backend-memfd,id=a,size=16M" },
+    { "ram", "-machine pc,hand-over=on,memory-backend=a "
+             "-object memory-backend-ram,id=a,size=16M" },
+    { "prealloc", MACHINE " -mem-prealloc" },
+    { "hot-plug-slots", "-machine pc,hand-over=on -m 16M,slots=2,maxmem=1G" },
+    { "numa", "-machine pc,hand-over=on -m 32 -smp 2 "
+              "-object memory-backend-ram,id=a,size=16M "
+              "-object memory-backend-memfd,id=b,size=16M "
+              "-numa node,memdev=a -numa node,memdev=b" },
+    { "devices", MACHINE " -device VGA -device e1000 -device virtio-net "
+                 "-device virtio-serial -device ich9-ahci "
+                 "-device qemu-xhci "
+                 "-device usb-tablet -device virtio-balloon "
+                 "-device virtio-rng -device virtio-scsi "
+                 "-drive if=none,id=d1,driver=null-co,read-zeroes=on "
+                 "-device virtio-blk,drive=d1" },
+};
+
+static void check_machine(const char *source_opts, const char *dest_opts)
+{
+    g_autofree char *status = NULL;
+    Vm source, destination;
+
+    start_pair(&source, &destination, source_opts, dest_opts);
+    hand_over(&source, "incoming");
+    status = vm_wait_migration(&source);
+    g_assert_cmpstr(status, ==, "completed");
+    vm_wait_running(&destination);
+    vm_assert_counts(&destination);
+    g_assert_false(vm_is_running(&source));
+    vm_kill(&source);
+    vm_assert_counts(&destination);
+    vm_kill(&destination);
+}
+
+static void test_machine(const void *opaque)
+{
+    const Machine *m = opaque;
+
+    check_machine(m->options, m->options);
+}
+
+static void test_memory_file(void)
+{
+    g_autofree char *path = tmp_path("ram");
+    g_autofree char *opts = g_strdup_printf(
+        "-machine pc,hand-over=on,memory-backend=a -object "
+        "memory-backend-file,id=a,size=16M,mem-path=%s,share=on", path);
+
+    check_machine(opts, opts);
+    unlink(path);
+}
+
+/* A guest that stands still at the source does so at the destination */
+static void test_paused(void)
+{
+    g_autofree char *status = NULL;
+    Vm source, destination;
+
+    start_pair(&source, &destination, MACHINE, MACHINE);
+    qobject_unref(vm_command(&source, "{'execute': 'stop'}"));
+    hand_over(&source, "incoming");
+    status = vm_wait_migration(&source);
+    g_assert_cmpstr(status, ==, "completed");
+    vm_assert_stands_still(&destination);
+    qobject_unref(vm_command(&destination, "{'execute': 'cont'}"));
+    vm_wait_running(&destination);
+    vm_assert_counts(&destination);
+    vm_kill(&source);
+    vm_kill(&destination);
+}
+
+/* The memory of both together is one guest's */
+static uint64_t vm_shared_pages(Vm *vm)
+{
+    g_autofree char *path = g_strdup_printf("/proc/%d/smaps_rollup", vm->pid);
+    g_autofree char *text = NULL;
+
+    g_assert_true(g_file_get_contents(path, &text, NULL, NULL));
+    return strtoull(strstr(text, "\nPss:") + 5, NULL, 10) * 1024;
+}
+
+static void test_memory_once(void)
+{
+    /* -mem-prealloc: every page of both would be there */
+    const char *opts = "-machine pc,hand-over=on -m 256 -mem-prealloc";
+    g_autofree char *status = NULL;
+    Vm source, destination;
+    uint64_t alone, together;
+
+    start_pair(&source, &destination, opts, opts);
+    alone = vm_shared_pages(&source);
+    together = alone + vm_shared_pages(&destination);
+    g_assert_cmpuint(alone, >=, 256 * 1024 * 1024);
+    g_assert_cmpuint(together, <=, alone + 64 * 1024 * 1024);
+
+    hand_over(&source, "incoming");
+    status = vm_wait_migration(&source);
+    g_assert_cmpstr(status, ==, "completed");
+    together = vm_shared_pages(&source) + vm_shared_pages(&destination);
+    g_assert_cmpuint(together, <=, alone + 64 * 1024 * 1024);
+    vm_kill(&source);
+    vm_kill(&destination);
+}
+
+/* An ordinary migration to a destination that could adopt */
+static void test_ordinary(void)
+{
+    g_autofree char *incoming = tmp_path("incoming");
+    g_autofree char *uri = g_strdup_printf("unix:%s", incoming);
+    g_autofree char *status = NULL;
+    Vm source, destination;
+
+    start_pair(&source, &destination, MACHINE, MACHINE " -mem-prealloc");
+    qobject_unref(vm_command(&source, "{'execute': 'migrate',"
+                             " 'arguments': {'uri': %s}}", uri));
+    status = vm_wait_migration(&source);
+    g_assert_cmpstr(status, ==, "completed");
+    vm_wait_running(&destination);
+    vm_assert_counts(&destination);
+    vm_kill(&source);
+    vm_kill(&destination);
+}
+
+/*
+ * check-only, and wrong arguments
+ */
+
+typedef struct Blocked {
+    const char *name;
+    const char *options;
+    const char *reason;
+    const char *option;
+} Blocked;
+
+static const Blocked blocked[] = {
+    { "private", "-machine pc -m 16",
+      "RAM block 'pc.ram' is private to this process",
+      "-machine hand-over=on" },
+    { "private-backend", "-machine pc,aux-ram-share=on,memory-backend=a "
+                         "-object memory-backend-ram,id=a,size=16M",
+      "RAM block 'a' is private to this process",
+      "-object memory-backend-ram,id=a,share=on" },
+    { "pty", MACHINE " -serial pty", "is a pseudo-terminal",
+      "-chardev pty,id=serial0" },
+    /* the base can't migrate it either */
+    { "nvme", MACHINE " -drive if=none,id=d,driver=null-co,read-zeroes=on "
+              "-device nvme,serial=1,drive=d",
+      "non-migratable device: 0000:00:02.0/nvme", NULL },
+    { "snapshot", MACHINE " -snapshot", "no other process can find",
+      "-snapshot" },
+};
+
+static void test_blocked(const void *opaque)
+{
+    const Blocked *b = opaque;
+    const QListEntry *entry;
+    bool found = false;
+    QDict *resp;
+    Vm vm;
+
+    vm_start(&vm, "source", b->options);
+    resp = vm_command(&vm, "{'execute': 'migrate-protected-vm',"
+                      " 'arguments': {'check-only': true}}");
+    QLIST_FOREACH_ENTRY(qdict_get_qlist(resp, "blockers"), entry) {
+        QDict *blocker = qobject_to(QDict, qlist_entry_obj(entry));
+
+        found |= strstr(qdict_get_str(blocker, "reason"), b->reason) &&
+                 !g_strcmp0(qdict_get_try_str(blocker, "option"), b->option);
+    }
+    g_assert_true(found);
+    qobject_unref(resp);
+    vm_assert_counts(&vm);
+
+    /* what check-only says is an error without it, and nothing happens */
+    resp = vm_command(&vm, "{'execute': 'migrate-protected-vm'}");
+    g_assert_true(qdict_haskey(resp, "error"));
+    qobject_unref(resp);
+    vm_assert_counts(&vm);
+    vm_kill(&vm);
+}
+
+static void test_arguments(void)
+{
+    static const struct {
+        const char *command;
+        const char *error;
+    } wrong[] = {
+        { "{'execute': 'migrate-protected-vm', 'arguments': "
+          "{'uri': 'tcp:localhost:1'}}", "unix:PATH" },
+        { "{'execute': 'migrate-protected-vm', 'arguments': "
+          "{'uri': 'unix:/nonexistent'}}", "/nonexistent" },
+        { "{'execute': 'migrate-protected-vm', 'arguments': "
+          "{'uri': 'unix:/x', 'exec': ['/x']}}", "together" },
+        { "{'execute': 'migrate-protected-vm', 'arguments': {'exec': []}}",
+          "empty" },
+        { "{'execute': 'migrate-protected-vm', 'arguments': "
+          "{'exec': ['/nonexistent']}}", "/nonexistent" },
+        { "{'execute': 'migrate-protected-vm', 'arguments': "
+          "{'exec': ['/bin/true', '-incoming', 'defer']}}", "-incoming" },
+        { "{'execute': 'migrate-protected-vm', 'arguments': "
+          "{'timeout': 0}}", "milliseconds" },
+    };
+    Vm vm;
+
+    vm_start(&vm, "source", MACHINE);
+    for (size_t i = 0; i < ARRAY_SIZE(wrong); i++) {
+        QDict *resp, *error;
+
+        qmp_fd_send_raw(vm.qmp, "%s", wrong[i].command);
+        resp = qmp_fd_receive(vm.qmp);
+        g_assert_true(qdict_haskey(resp, "error"));
+        error = qdict_get_qdict(resp, "error");
+        g_assert_nonnull(strstr(qdict_get_str(error, "desc"),
+                                wrong[i].error));
+        qobject_unref(resp);
+        vm_assert_counts(&vm);
+    }
+    vm_kill(&vm);
+}
+
+/* A destination that never gets ready is given up on */
+static void test_timeout(void)
+{
+    g_autofree char *silent = tmp_path("silent");
+    g_autofree char *uri = g_strdup_printf("unix:%s", silent);
+    g_autofree char *status = NULL, *error = NULL;
+    int listener = listen_unix(silent);
+    Vm vm;
+
+    vm_start(&vm, "source", MACHINE);
+    qobject_unref(vm_command(&vm, "{'execute': 'migrate-protected-vm',"
+                             " 'arguments': {'uri': %s, 'timeout': 100}}",
+                             uri));
+    status = vm_wait_migration(&vm);
+    error = vm_migration_error(&vm);
+    g_assert_cmpstr(status, ==, "failed");
+    g_assert_nonnull(strstr(error, "did not answer in time"));
+    vm_assert_counts(&vm);
+    close(listener);
+    vm_kill(&vm);
+}
+
+/* In real mode: inc dword [COUNTER]; jmp back.  The last 64 KiB are a ROM. */
+static void write_rom(void)
+{
+    static const uint8_t code[] = {
+        0x66, 0xff, 0x06, COUNTER & 0xff, COUNTER >> 8, 0xeb, 0xf9,
+    };
+    static const uint8_t reset[] = { 0xea, 0x00, 0x00, 0x00, 0xf0 };
+    g_autofree uint8_t *rom = g_malloc0(64 * 1024);
+    g_autofree char *path = tmp_path("rom");
+
+    memcpy(rom, code, sizeof(code));
+    memcpy(rom + 0xfff0, reset, sizeof(reset));
+    g_assert_true(g_file_set_contents(path, (char *)rom, 64 * 1024, NULL));
+}
+
+int main(int argc, char **argv)
+{
+    g_autofree char *rom = NULL;
+    int ret;
+
+    g_test_init(&argc, &argv, NULL);
+    qemu_binary = getenv("QTEST_QEMU_BINARY");
+    g_assert_nonnull(qemu_binary);
+    tmpdir = g_dir_make_tmp("hand-over-test-XXXXXX", NULL);
+    g_assert_nonnull(tmpdir);
+    write_rom();
+    /* a killed QEMU must not kill the test */
+    signal(SIGPIPE, SIG_IGN);
+
+    for (size_t i = 0; i < ARRAY_SIZE(cases); i++) {
+        g_autofree char *name = g_strdup_printf(
+            "/hand-over/%s/%s-from-%s", action_names[cases[i].action],
+            cases[i].at, cases[i].from_source ? "source" : "destination");
+
+        g_test_add_data_func(name, &cases[i], test_case);
+    }
+    for (size_t i = 0; i < ARRAY_SIZE(mismatches); i++) {
+        g_autofree char *name = g_strdup_printf("/hand-over/mismatch/%s",
+                                                mismatches[i].name);
+
+        g_test_add_data_func(name, &mismatches[i], test_mismatch);
+    }
+    for (size_t i = 0; i < ARRAY_SIZE(machines); i++) {
+        g_autofree char *name = g_strdup_printf("/hand-over/machine/%s",
+                                                machines[i].name);
+
+        g_test_add_data_func(name, &machines[i], test_machine);
+    }
+    for (size_t i = 0; i < ARRAY_SIZE(blocked); i++) {
+        g_autofree char *name = g_strdup_printf("/hand-over/blocked/%s",
+                                                blocked[i].name);
+
+        g_test_add_data_func(name, &blocked[i], test_blocked);
+    }
+    g_test_add_func("/hand-over/machine/memory-file", test_memory_file);
+    g_test_add_func("/hand-over/again", test_again);
+    g_test_add_func("/hand-over/paused", test_paused);
+    g_test_add_func("/hand-over/memory-once", test_memory_once);
+    g_test_add_func("/hand-over/ordinary-migration", test_ordinary);
+    g_test_add_func("/hand-over/arguments", test_arguments);
+    g_test_add_func("/hand-over/timeout", test_timeout);
+
+    ret = g_test_run();
+
+    rom = tmp_path("rom");
+    unlink(rom);
+    /* sockets of QEMUs that were killed */
+    {
+        g_autoptr(GDir) dir = g_dir_open(tmpdir, 0, NULL);
+        const char *name;
+
+        while (dir && (name = g_dir_read_name(dir))) {
+            g_autofree char *path = tmp_path(name);
+
+            unlink(path);
+        }
+    }
+    rmdir(tmpdir);
+    g_free(tmpdir);
+    return ret;
+}
