@@ -151,10 +151,6 @@ HandOverMessage *hand_over_parse_body(const char *body, size_t length,
 
     obj = qobject_from_json(json, errp);
     if (!obj) {
-        /* nothing but white space is no error to the JSON parser */
-        if (errp && !*errp) {
-            error_setg(errp, "hand-over message without content");
-        }
         error_prepend(errp, "malformed hand-over message: ");
         return NULL;
     }
