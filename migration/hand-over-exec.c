@@ -235,7 +235,8 @@ HandOverChild *hand_over_child_start(const char *path, char **argv,
     socks[1] = fd_move_up(socks[1]);
     pipes[1] = fd_move_up(pipes[1]);
 
-    ret = child_spawn(path, (char **)child_argv->pdata, socks[1], pipes[1], &pid);
+    ret = child_spawn(path, (char **)child_argv->pdata, socks[1], pipes[1],
+                      &pid);
     close(socks[1]);
     close(pipes[1]);
     if (ret) {

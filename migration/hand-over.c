@@ -3,9 +3,9 @@
  *
  * The command starts or connects to the destination and begins a migration
  * of mode hand-over on the socket to it.  Everything else is called by the
- * migration thread, see hand-over-internal.h: it meets the destination and offers the
- * RAM while the guest runs, and it ends the exchange when the device state
- * is over.
+ * migration thread, see hand-over-internal.h: it meets the destination and
+ * offers the RAM while the guest runs, and it ends the exchange when the
+ * device state is over.
  *
  * SPDX-License-Identifier: GPL-2.0-or-later
  */

@@ -156,7 +156,7 @@ static uint32_t vm_counter(Vm *vm)
                              " 'arguments': {'command-line': %s}}",
                              "xp /1wx " stringify(COUNTER));
     const char *text = qdict_get_str(resp, "return");
-    uint32_t value = strtoul(strstr(text, ": ") + 2, NULL, 16);
+    uint32_t value = g_ascii_strtoull(strstr(text, ": ") + 2, NULL, 16);
 
     qobject_unref(resp);
     return value;
@@ -258,7 +258,7 @@ typedef enum Action {
     REFUSE,             /* tell the source that the destination refuses */
     GIVE_UP,            /* close the connection to both, kill nobody */
     CANCEL,
-    GARBAGE,            /* bytes that are no message, to whom it was meant for */
+    GARBAGE,            /* bytes that are no message, to the receiver */
     CUT,                /* half of the message, then close */
 } Action;
 
@@ -918,7 +918,7 @@ static uint64_t vm_shared_pages(Vm *vm)
     g_autofree char *text = NULL;
 
     g_assert_true(g_file_get_contents(path, &text, NULL, NULL));
-    return strtoull(strstr(text, "\nPss:") + 5, NULL, 10) * 1024;
+    return g_ascii_strtoull(strstr(text, "\nPss:") + 5, NULL, 10) * 1024;
 }
 
 static void test_memory_once(void)
@@ -1112,11 +1112,13 @@ int main(int argc, char **argv)
     signal(SIGPIPE, SIG_IGN);
 
     for (size_t i = 0; i < ARRAY_SIZE(cases); i++) {
-        g_autofree char *name = g_strdup_printf(
-            "/hand-over/%s/%s-from-%s", action_names[cases[i].action],
-            cases[i].at, cases[i].from_source ? "source" : "destination");
+        const Case *c = &cases[i];
+        const char *from = c->from_source ? "source" : "destination";
+        g_autofree char *name = g_strdup_printf("/hand-over/%s/%s-from-%s",
+                                                action_names[c->action], c->at,
+                                                from);
 
-        g_test_add_data_func(name, &cases[i], test_case);
+        g_test_add_data_func(name, c, test_case);
     }
     for (size_t i = 0; i < ARRAY_SIZE(mismatches); i++) {
         g_autofree char *name = g_strdup_printf("/hand-over/mismatch/%s",

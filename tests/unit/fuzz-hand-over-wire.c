@@ -9,7 +9,8 @@
 #include "qapi/error.h"
 #include "migration/hand-over-wire.h"
 
-int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
+/* It is libFuzzer that declares it */
+#pragma GCC diagnostic ignored "-Wmissing-prototypes"
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {

@@ -1,0 +1,49 @@
+# Thin: what is done stands in scripts/ and tests/
+.POSIX:
+.PHONY: help build demo check bench refresh export lint clean distclean
+
+# A version of base/lock, or its role there: new, old
+BASE = new
+# clang, asan or fuzz: another build tree
+VARIANT =
+
+help:
+	@echo 'make demo       hand a running Debian guest over, ten times'
+	@echo 'make check      build, and run all tests'
+	@echo 'make bench      compare with cpr-transfer and with precopy'
+	@echo 'make build      compile   [BASE=new|old|VERSION] [VARIANT=clang|asan|fuzz]'
+	@echo 'make refresh    edits of QEMU files in the build tree go into the patches'
+	@echo '                [BASE=...] [PATCH=topic/name]'
+	@echo 'make export     a series for "git am" under build/export  [COMPILE=1]'
+	@echo 'make lint       shellcheck'
+	@echo 'make clean      remove what was compiled; distclean: downloads as well'
+
+build:
+	@scripts/build $(BASE) $(VARIANT)
+
+demo:
+	@scripts/build old
+	@scripts/build new
+	@tests/demo/run
+
+check:
+	@scripts/check
+
+bench:
+	@scripts/build new
+	@tests/bench/run
+
+refresh:
+	@PATCH='$(PATCH)' scripts/refresh $(BASE)
+
+export:
+	@COMPILE='$(COMPILE)' scripts/export $(BASE)
+
+lint:
+	@scripts/lint
+
+clean:
+	@scripts/clean
+
+distclean:
+	@scripts/clean all
