@@ -218,12 +218,18 @@ wire_read(HandOverWire *wire, void *buf, size_t len, int64_t deadline,
         struct iovec iov = { .iov_base = buf + done, .iov_len = len - done };
         g_autofree int *got = NULL;
         size_t ngot = 0;
+        Error *err = NULL;
         ssize_t ret;
 
         if (!qemu_in_coroutine() && !wire_wait(wire, deadline, errp)) {
             return false;
         }
-        ret = qio_channel_readv_full(wire->ioc, &iov, 1, &got, &ngot, 0, errp);
+        ret = qio_channel_readv_full(wire->ioc, &iov, 1, &got, &ngot, 0, &err);
+        if (ret == -1 && errno == ECONNRESET) {
+            /* It has closed its end, with something of ours unread there */
+            error_free(err);
+            ret = 0;
+        }
         if (ngot) {
             *fds = g_renew(int, *fds, *nfds + ngot);
             memcpy(*fds + *nfds, got, ngot * sizeof(int));
@@ -234,7 +240,8 @@ wire_read(HandOverWire *wire, void *buf, size_t len, int64_t deadline,
                 return false;
             }
         } else if (ret < 0) {
-            error_prepend(errp, "cannot read from the %s: ", wire->peer);
+            error_propagate_prepend(errp, err, "cannot read from the %s: ",
+                                    wire->peer);
             return false;
         } else if (ret == 0) {
             if (done == 0 && eof) {

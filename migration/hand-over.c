@@ -531,23 +531,47 @@ bool hand_over_source_stopped(MigrationState *s, Error **errp)
     return true;
 }
 
-/* From here on only the destination's word, or its death, tells who runs */
-static bool source_point_of_no_return(MigrationState *s, Error **errp)
-{
-    bool ok;
+typedef struct PointOfNoReturn {
+    MigrationState *s;
+    QemuEvent over;
+    Error *err;
+} PointOfNoReturn;
 
-    bql_lock();
-    ok = s->state == MIGRATION_STATUS_DEVICE;
+/*
+ * In the main loop: it must not be waiting for what is closed here, or the
+ * kernel would keep that open until it has waited enough.
+ */
+static void point_of_no_return_bh(void *opaque)
+{
+    PointOfNoReturn *point = opaque;
+    bool ok = point->s->state == MIGRATION_STATUS_DEVICE;
+
     if (!ok) {
-        error_setg(errp, "the hand-over was cancelled");
+        error_setg(&point->err, "the hand-over was cancelled");
     } else if (source->child) {
         ok = hand_over_resources_release(source->claimed, source->n_claimed,
-                                         errp);
+                                         &point->err);
         source->released = ok;
     }
     source->committed = ok;
-    bql_unlock();
-    return ok;
+    qemu_event_set(&point->over);
+}
+
+/* From here on only the destination's word, or its death, tells who runs */
+static bool source_point_of_no_return(MigrationState *s, Error **errp)
+{
+    PointOfNoReturn point = { .s = s };
+
+    qemu_event_init(&point.over, false);
+    aio_bh_schedule_oneshot(qemu_get_aio_context(), point_of_no_return_bh,
+                            &point);
+    qemu_event_wait(&point.over);
+    qemu_event_destroy(&point.over);
+    if (point.err) {
+        error_propagate(errp, point.err);
+        return false;
+    }
+    return true;
 }
 
 bool hand_over_source_commit(MigrationState *s, Error **errp)

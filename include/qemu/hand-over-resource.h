@@ -19,9 +19,9 @@
  * HandOverResourceOps: a kind of resource.
  *
  * @name: for messages, e.g. "PID file"
- * @release: source, guest stopped, BQL held, maybe not in the main thread:
- *           let go, so that another process can have it
- * @restore: source, after @release, when the hand-over failed and the
+ * @release: source, main thread, guest stopped: let go, so that another
+ *           process can have it
+ * @restore: source, BQL held, after @release, when the hand-over failed and the
  *           destination is gone: get it back.  What can't be had back is
  *           reported (error_report), not fatal: the guest is worth more.
  * @take: destination, main thread, guest not running: make it ours.

@@ -162,12 +162,20 @@ static uint32_t vm_counter(Vm *vm)
     return value;
 }
 
+static void vm_wait_running(Vm *vm)
+{
+    while (!vm_is_running(vm)) {
+        /* each turn is a round trip to QEMU's main loop */
+    }
+}
+
 /* The guest makes progress there: waits until it does */
 static void vm_assert_counts(Vm *vm)
 {
     uint32_t before = vm_counter(vm);
 
-    g_assert_true(vm_is_running(vm));
+    /* a migration has failed before the guest is started again */
+    vm_wait_running(vm);
     while (vm_counter(vm) == before) {
         /* each turn asks QEMU, and gives the guest time to run */
     }
@@ -206,13 +214,6 @@ static char *vm_migration_error(Vm *vm)
 
     qobject_unref(resp);
     return desc;
-}
-
-static void vm_wait_running(Vm *vm)
-{
-    while (!vm_is_running(vm)) {
-        /* each turn is a round trip to QEMU's main loop */
-    }
 }
 
 /* Wait until it has ended by itself; its exit status */
