@@ -124,16 +124,16 @@ class Demo:
         at = observer.find(path, MAGIC)
         if at is None:
             raise Failed("the guest's counter is not to be found in its RAM")
-        self.observer = observer.Observer(self.program, path, at + 64)
+        self.observer = observer.Observer(self.program, at + 64, path)
 
     def hand_over(self, n):
         source = self.versions[n % 2]
         target = self.versions[(n + 1) % 2]
         self.console.wait_ticks(3)
         # noise: as long as a hand-over and what is waited for around it
-        self.observer.longest_us()
+        self.observer.read()
         self.console.wait_ticks(5)
-        idle, before = self.observer.longest_us()
+        idle, _, before = self.observer.read()
 
         print(f'-- {n + 1}: QEMU {source} hands over to QEMU {target}')
         self.qmp.events_on()
@@ -155,7 +155,7 @@ class Demo:
         if not self.qmp.command('query-status')['running']:
             raise Failed('the guest does not run')
         self.console.wait_ticks(5)
-        blackout, after = self.observer.longest_us()
+        blackout, _, after = self.observer.read()
         if after == before:
             raise Failed("the guest's counter stands still")
         self.rows.append((source, target, figures['total-us'] / 1000,

@@ -53,19 +53,19 @@ def find(path, magic, alignment=4096):
 
 
 class Observer:
-    def __init__(self, program, path, offset):
-        self.process = subprocess.Popen([program, path, str(offset)],
+    def __init__(self, program, offset, *paths):
+        self.process = subprocess.Popen([program, str(offset), *paths],
                                         stdin=subprocess.PIPE,
                                         stdout=subprocess.PIPE, text=True)
         if self.process.stdout.readline() != 'ready\n':
             raise RuntimeError('ram-observer did not start')
 
-    def longest_us(self):
-        """Longest standstill since the last call, and the counter's value."""
+    def read(self):
+        """Longest standstill since the last call, when that ended (both in
+        microseconds, of time.monotonic()), and the counter's value."""
         self.process.stdin.write('\n')
         self.process.stdin.flush()
-        longest, value = self.process.stdout.readline().split()
-        return int(longest), int(value)
+        return tuple(map(int, self.process.stdout.readline().split()))
 
     def close(self):
         self.process.stdin.close()

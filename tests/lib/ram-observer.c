@@ -1,17 +1,19 @@
 /*
  * Watch a counter in a guest's RAM, from outside: how long did it stand still?
  *
- *   ram-observer FILE OFFSET
+ *   ram-observer OFFSET FILE...
  *
  * FILE is the memory of the guest (a memfd, by /proc/PID/fd/N), OFFSET where a
- * counter of 32 bits is.  For each line on standard input a line is printed:
- * the longest time since the last one that the counter did not change, in
- * microseconds, and its value.  Time is looked at every 20 us or so: where
- * the machine is busy that is what limits the precision, and an interval in
- * which nothing happens shows by how much.
+ * counter of 32 bits is.  Where memory is copied to another process there are
+ * two files: the guest has come as far as the higher counter.
+ *
+ * For each line on standard input a line is printed: the longest time since
+ * the last one that the counter did not change, in microseconds; when that
+ * ended, by CLOCK_MONOTONIC, in microseconds; and its value.  The counter is
+ * looked at every 20 us or so: where the machine is busy that is what limits
+ * the precision, and an interval in which nothing happens shows by how much.
  */
 
-#include <errno.h>
 #include <fcntl.h>
 #include <poll.h>
 #include <stdint.h>
@@ -30,62 +32,87 @@ static int64_t now_us(void)
     return ts.tv_sec * 1000000ll + ts.tv_nsec / 1000;
 }
 
+#define FILES_MAX 2
+
+static volatile uint32_t *counters[FILES_MAX];
+static int files;
+
+/* The higher one; they may wrap around */
+static uint32_t value_now(void)
+{
+    uint32_t value = *counters[0];
+
+    for (int i = 1; i < files; i++) {
+        uint32_t other = *counters[i];
+
+        if ((int32_t)(other - value) > 0) {
+            value = other;
+        }
+    }
+    return value;
+}
+
+static volatile uint32_t *map_counter(const char *path, uint64_t offset)
+{
+    long page = sysconf(_SC_PAGESIZE);
+    int fd = open(path, O_RDONLY);
+    char *map;
+
+    if (fd < 0) {
+        perror(path);
+        exit(1);
+    }
+    map = mmap(NULL, page, PROT_READ, MAP_SHARED, fd, offset & -page);
+    if (map == MAP_FAILED) {
+        perror("mmap");
+        exit(1);
+    }
+    return (volatile uint32_t *)(map + offset % page);
+}
+
 int main(int argc, char **argv)
 {
     const struct timespec pause = { .tv_nsec = 20000 };
     struct pollfd in = { .fd = STDIN_FILENO, .events = POLLIN };
-    volatile uint32_t *counter;
-    int64_t changed, longest = 0;
-    uint64_t offset;
+    int64_t changed, longest = 0, ended = 0;
     uint32_t last;
-    long page = sysconf(_SC_PAGESIZE);
-    char *map;
-    int fd;
 
-    if (argc != 3) {
-        fprintf(stderr, "usage: ram-observer FILE OFFSET\n");
+    files = argc - 2;
+    if (files < 1 || files > FILES_MAX) {
+        fprintf(stderr, "usage: ram-observer OFFSET FILE [FILE]\n");
         return 2;
     }
-    fd = open(argv[1], O_RDONLY);
-    if (fd < 0) {
-        perror(argv[1]);
-        return 1;
+    for (int i = 0; i < files; i++) {
+        counters[i] = map_counter(argv[i + 2], strtoull(argv[1], NULL, 0));
     }
-    offset = strtoull(argv[2], NULL, 0);
-    map = mmap(NULL, page, PROT_READ, MAP_SHARED, fd, offset & -page);
-    if (map == MAP_FAILED) {
-        perror("mmap");
-        return 1;
-    }
-    counter = (volatile uint32_t *)(map + offset % page);
     prctl(PR_SET_TIMERSLACK, 1);
     puts("ready");
     fflush(stdout);
 
-    last = *counter;
+    last = value_now();
     changed = now_us();
     for (;;) {
-        uint32_t value = *counter;
+        uint32_t value = value_now();
         int64_t now = now_us();
+        int asked = poll(&in, 1, 0) > 0;
 
+        /* when asked: one that still stands still counts, too */
+        if ((value != last || asked) && now - changed > longest) {
+            longest = now - changed;
+            ended = now;
+        }
         if (value != last) {
-            if (now - changed > longest) {
-                longest = now - changed;
-            }
             last = value;
             changed = now;
         }
-        if (poll(&in, 1, 0) > 0) {
+        if (asked) {
             char line[64];
 
             if (!fgets(line, sizeof(line), stdin)) {
                 return 0;
             }
-            /* one that still stands still counts, too */
-            if (now - changed > longest) {
-                longest = now - changed;
-            }
-            printf("%lld %u\n", (long long)longest, value);
+            printf("%lld %lld %u\n", (long long)longest, (long long)ended,
+                   value);
             fflush(stdout);
             longest = 0;
         }
