@@ -98,6 +98,17 @@ def try_ram_file(pid, size):
         return None
 
 
+def try_migrate(qmp, channels):
+    try:
+        qmp.command('migrate', channels=channels)
+        return True
+    except QMPError as e:
+        if 'Connection refused' in str(e):
+            qmp.events.clear()
+            return False
+        raise
+
+
 def measure(program, qemu, work, method, size, cpus, devices):
     """One hand-over, or what it is compared with; times in microseconds."""
     guest = Guest(qemu, work, size, cpus, devices)
@@ -130,9 +141,11 @@ def measure(program, qemu, work, method, size, cpus, devices):
             wait_for(lambda: os.path.exists(f'{work}/cpr'))
             qmp.command('migrate-set-parameters', mode='cpr-transfer')
             unix = {'transport': 'socket', 'type': 'unix'}
-            qmp.command('migrate', channels=[
+            channels = [
                 {'channel-type': 'main', 'addr': dict(unix, path=f'{work}/main')},
-                {'channel-type': 'cpr', 'addr': dict(unix, path=f'{work}/cpr')}])
+                {'channel-type': 'cpr', 'addr': dict(unix, path=f'{work}/cpr')}]
+            # the file is there a moment before somebody listens
+            wait_for(lambda: try_migrate(qmp, channels))
         else:
             other = guest.start('destination', '-incoming', f'unix:{work}/main')
             ram = wait_for(lambda: try_ram_file(other, size))
