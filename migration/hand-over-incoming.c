@@ -14,6 +14,7 @@
 #include "qemu/error-report.h"
 #include "qemu/hand-over-resource.h"
 #include "qemu/main-loop.h"
+#include "qemu/sockets.h"
 #include "qemu/timer.h"
 #include "qapi/error.h"
 #include "exec/target_page.h"
@@ -88,6 +89,10 @@ static void inherit(int sock)
 
         listener = hand_over_recv(wire, HAND_OVER_MESSAGE_TYPE_LISTENER, -1,
                                   &fd, NULL, &error_fatal);
+        if (listener->u.listener.nonblock) {
+            /* QIOChannelSocket has reset that, for the source as well */
+            qemu_socket_set_nonblock(fd);
+        }
         hand_over_inherit_listener(fd, listener->u.listener.fd);
     }
 }
@@ -225,6 +230,7 @@ static void incoming_fail(Error *err)
     migrate_set_state(&mis->state, MIGRATION_STATUS_SETUP,
                       MIGRATION_STATUS_FAILED);
     migrate_set_error(s, err);
+    migration_incoming_state_destroy();
     if (mis->exit_on_error) {
         error_report_err(err);
         exit(EXIT_FAILURE);
@@ -362,6 +368,8 @@ bool hand_over_incoming_take(Error **errp)
             error_free(err);
         }
     }
+    /* Not before: who fails must leave the source its addresses */
+    hand_over_listeners_take();
     trace_hand_over_taken();
     incoming_end();
     return true;

@@ -356,7 +356,10 @@ static bool source_send_inheritance(Error **errp)
         int fd = g_array_index(listeners, int, i);
 
         msg.type = HAND_OVER_MESSAGE_TYPE_LISTENER;
-        msg.u.listener.fd = fd;
+        msg.u.listener = (HandOverListener) {
+            .fd = fd,
+            .nonblock = fcntl(fd, F_GETFL) & O_NONBLOCK,
+        };
         ok = hand_over_send(source->wire, &msg, fd, errp);
     }
     g_array_unref(listeners);
@@ -683,20 +686,20 @@ void hand_over_source_restore(MigrationState *s)
     }
 }
 
-static void migration_quit_bh(void *opaque)
-{
-    shutdown_action = SHUTDOWN_ACTION_POWEROFF;
-    qemu_system_shutdown_request(SHUTDOWN_CAUSE_HOST_QMP_QUIT);
-}
-
 void hand_over_source_cleanup(MigrationState *s)
 {
     if (migrate_mode() != MIG_MODE_HAND_OVER) {
         return;
     }
+    if (source && source->child && !hand_over_is_done()) {
+        /* only if the migration thread did not even begin */
+        g_free(hand_over_child_kill(source->child));
+    }
     if (source && hand_over_is_done() &&
         source->on_success == HAND_OVER_ON_SUCCESS_QUIT) {
-        migration_quit_bh(NULL);
+        /* as qmp_quit() does */
+        shutdown_action = SHUTDOWN_ACTION_POWEROFF;
+        qemu_system_shutdown_request(SHUTDOWN_CAUSE_HOST_QMP_QUIT);
     }
     source_free(source);
     source = NULL;

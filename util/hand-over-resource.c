@@ -388,7 +388,7 @@ GArray *hand_over_inherit_claimed(void)
     return claimed;
 }
 
-static bool listeners_take(Error **errp)
+static void listeners_take(void)
 {
     for (guint i = 0; listeners && i < listeners->len; i++) {
         Listener *l = listener_at(i);
@@ -397,14 +397,13 @@ static bool listeners_take(Error **errp)
             continue;
         }
         if (dup3(l->real, l->fd, O_CLOEXEC) < 0) {
-            error_setg_errno(errp, errno, "cannot take a listening socket");
-            return false;
+            error_report("cannot listen on socket %d: %s", l->fd,
+                         strerror(errno));
         }
         close(l->real);
         l->real = -1;
     }
     listeners_clear();
-    return true;
 }
 
 #else /* !CONFIG_LINUX: there are no hand-overs */
@@ -449,9 +448,8 @@ GArray *hand_over_inherit_claimed(void)
     return g_array_new(false, false, sizeof(uint32_t));
 }
 
-static bool listeners_take(Error **errp)
+static void listeners_take(void)
 {
-    return true;
 }
 
 #endif
@@ -504,9 +502,13 @@ bool hand_over_resources_take(Error **errp)
             return false;
         }
     }
-    if (!listeners_take(errp)) {
-        return false;
-    }
-    inheriting = false;
     return true;
+}
+
+void hand_over_listeners_take(void)
+{
+    if (inheriting) {
+        listeners_take();
+        inheriting = false;
+    }
 }

@@ -100,9 +100,15 @@ int hand_over_real_socket(int fd);
 GArray *hand_over_inherit_claimed(void);
 
 /*
- * Destination: take everything; hand_over_inheriting() is false afterwards.
+ * Destination: take everything but the listening sockets.
  * Returns false with @errp set when something can't be taken.
  */
 bool hand_over_resources_take(Error **errp);
+
+/*
+ * Destination, the guest is ours: take the listening sockets, clients that
+ * wait there included.  hand_over_inheriting() is false afterwards.
+ */
+void hand_over_listeners_take(void);
 
 #endif

@@ -133,7 +133,7 @@ class Demo:
         # noise: as long as a hand-over and what is waited for around it
         self.observer.read()
         self.console.wait_ticks(5)
-        idle, _, before = self.observer.read()
+        before, idle = self.observer.longest()
 
         print(f'-- {n + 1}: QEMU {source} hands over to QEMU {target}')
         self.qmp.events_on()
@@ -155,7 +155,7 @@ class Demo:
         if not self.qmp.command('query-status')['running']:
             raise Failed('the guest does not run')
         self.console.wait_ticks(5)
-        blackout, _, after = self.observer.read()
+        after, blackout = self.observer.longest()
         if after == before:
             raise Failed("the guest's counter stands still")
         self.rows.append((source, target, figures['total-us'] / 1000,

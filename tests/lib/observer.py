@@ -61,11 +61,17 @@ class Observer:
             raise RuntimeError('ram-observer did not start')
 
     def read(self):
-        """Longest standstill since the last call, when that ended (both in
-        microseconds, of time.monotonic()), and the counter's value."""
+        """The counter's value, and standstills since the last call: pairs of
+        length and end, in microseconds, of time.monotonic()."""
         self.process.stdin.write('\n')
         self.process.stdin.flush()
-        return tuple(map(int, self.process.stdout.readline().split()))
+        value, *rest = map(int, self.process.stdout.readline().split())
+        return value, list(zip(rest[::2], rest[1::2]))
+
+    def longest(self):
+        """The counter's value, and the longest of these."""
+        value, standstills = self.read()
+        return value, max((s[0] for s in standstills), default=0)
 
     def close(self):
         self.process.stdin.close()

@@ -71,12 +71,19 @@ class QMP:
     def hmp(self, line):
         return self.command('human-monitor-command', command_line=line)
 
-    def wait_event(self, name, deadline=60, matches=lambda data: True):
+    def wait_event(self, name, deadline=60, matches=lambda data: True,
+                   keep=False):
+        """Wait for an event.  It and those before it are removed from
+        self.events, unless they shall be kept there."""
         end = time.monotonic() + deadline
+        seen = 0
         while True:
-            while self.events:
-                event = self.events.pop(0)
+            while seen < len(self.events):
+                event = self.events[seen]
+                seen += 1
                 if event['event'] == name and matches(event.get('data', {})):
+                    if not keep:
+                        del self.events[:seen]
                     return event
             answer = self._receive(end)
             if 'event' in answer:

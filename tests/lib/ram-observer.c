@@ -7,9 +7,9 @@
  * counter of 32 bits is.  Where memory is copied to another process there are
  * two files: the guest has come as far as the higher counter.
  *
- * For each line on standard input a line is printed: the longest time since
- * the last one that the counter did not change, in microseconds; when that
- * ended, by CLOCK_MONOTONIC, in microseconds; and its value.  The counter is
+ * For each line on standard input a line is printed: the counter's value, and
+ * for each time since the last line that it did not change for 200 us or more:
+ * how long, and when that ended, by CLOCK_MONOTONIC, in microseconds.  It is
  * looked at every 20 us or so: where the machine is busy that is what limits
  * the precision, and an interval in which nothing happens shows by how much.
  */
@@ -33,6 +33,8 @@ static int64_t now_us(void)
 }
 
 #define FILES_MAX 2
+#define STANDSTILLS_MAX 65536
+#define STANDSTILL_US 200
 
 static volatile uint32_t *counters[FILES_MAX];
 static int files;
@@ -74,7 +76,9 @@ int main(int argc, char **argv)
 {
     const struct timespec pause = { .tv_nsec = 20000 };
     struct pollfd in = { .fd = STDIN_FILENO, .events = POLLIN };
-    int64_t changed, longest = 0, ended = 0;
+    static int64_t lengths[STANDSTILLS_MAX], ends[STANDSTILLS_MAX];
+    int64_t changed;
+    size_t n = 0;
     uint32_t last;
 
     files = argc - 2;
@@ -97,9 +101,10 @@ int main(int argc, char **argv)
         int asked = poll(&in, 1, 0) > 0;
 
         /* when asked: one that still stands still counts, too */
-        if ((value != last || asked) && now - changed > longest) {
-            longest = now - changed;
-            ended = now;
+        if ((value != last || asked) && now - changed >= STANDSTILL_US &&
+            n < STANDSTILLS_MAX) {
+            lengths[n] = now - changed;
+            ends[n++] = now;
         }
         if (value != last) {
             last = value;
@@ -111,10 +116,14 @@ int main(int argc, char **argv)
             if (!fgets(line, sizeof(line), stdin)) {
                 return 0;
             }
-            printf("%lld %lld %u\n", (long long)longest, (long long)ended,
-                   value);
+            printf("%u", value);
+            for (size_t i = 0; i < n; i++) {
+                printf(" %lld %lld", (long long)lengths[i],
+                       (long long)ends[i]);
+            }
+            putchar('\n');
             fflush(stdout);
-            longest = 0;
+            n = 0;
         }
         clock_nanosleep(CLOCK_MONOTONIC, 0, &pause, NULL);
     }
