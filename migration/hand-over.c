@@ -213,6 +213,9 @@ void hand_over_check_guest(HandOverBlockerList ***tail)
     }
     if (migration_is_running()) {
         add_blocker(tail, NULL, "a migration is in progress");
+    } else if (s->migration_thread_running) {
+        /* It has failed, but its thread has not been joined yet */
+        add_blocker(tail, NULL, "the last migration is still being cleaned up");
     }
     if (runstate_check(RUN_STATE_INMIGRATE)) {
         add_blocker(tail, NULL, "the guest waits for an incoming migration");
@@ -372,12 +375,9 @@ static bool source_hello(Error **errp)
     int64_t deadline = source_deadline();
     uint32List *claimed;
 
-    if (source->child) {
-        if (!source_send_inheritance(errp)) {
-            return false;
-        }
-    }
-    if (!hand_over_peer_send_hello(source->wire, NULL, errp)) {
+    if ((source->child && !source_send_inheritance(errp)) ||
+        !hand_over_peer_send_hello(source->wire, NULL, errp)) {
+        source->silent = true;
         return false;
     }
     if (source->child) {
@@ -449,12 +449,15 @@ static void source_prepend_child_words(Error **errp)
     HandOverChild *child = source->child;
     g_autofree char *words = NULL;
 
-    if (!child || child->err_fd < 0) {
+    if (!child) {
         return;
     }
     /* its socket is closed: it is ending, and its words end with it */
-    hand_over_child_wait(child, -1, qemu_clock_get_ns(QEMU_CLOCK_REALTIME) +
-                                    DEATH_TIMEOUT_NS);
+    if (child->err_fd >= 0) {
+        hand_over_child_wait(child, -1,
+                             qemu_clock_get_ns(QEMU_CLOCK_REALTIME) +
+                             DEATH_TIMEOUT_NS);
+    }
     words = g_strdelimit(g_strstrip(g_strdup(child->tail->str)), "\n", ';');
     if (*words) {
         error_prepend(errp, "the new QEMU did not start: %s: ", words);
