@@ -1,6 +1,9 @@
 # shellcheck shell=sh
 # What compiling and running QEMU's programs needs; sourced after lib.sh.
 
+# shellcheck source=scripts/lib.sh
+: "${build:?lib.sh comes first}"
+
 # Debian's own Python, and meson from below build/deps
 PATH=$build/deps/usr/bin:/usr/sbin:/usr/bin:/sbin:/bin
 PYTHONPATH=$build/deps/usr/lib/python3/dist-packages

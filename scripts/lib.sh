@@ -47,7 +47,9 @@ logged() {
     while kill -0 "$_pid" 2>/dev/null; do
         sleep 1
         _n=$((_n + 1))
-        [ "$_n" -ge 3 ] && [ $((_n % _every)) -eq 0 ] || continue
+        if [ "$_n" -lt 3 ] || [ $((_n % _every)) -ne 0 ]; then
+            continue
+        fi
         _line=$(grep -E "$progress_re" "$_log" | tail -n 1 | cut -c 1-70)
         if [ -t 1 ]; then
             printf '\r\033[K%s: %ss %s' "$_name" "$_n" "$_line"

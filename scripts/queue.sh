@@ -1,6 +1,8 @@
 # shellcheck shell=sh
 # The queue: which patches, how they are applied.  Sourced after lib.sh.
 
+: "${top:?lib.sh comes first}" "${logs:?}"
+
 QUILT_PATCHES=$top/patches
 QUILT_SERIES=$top/series
 QUILTRC=/dev/null
