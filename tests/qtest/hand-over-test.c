@@ -261,6 +261,11 @@ typedef enum Action {
     CANCEL,
     GARBAGE,            /* bytes that are no message, to the receiver */
     CUT,                /* half of the message, then close */
+    NO_DESCRIPTOR,      /* leave out the descriptor that goes with it */
+    TWO_DESCRIPTORS,
+    NO_MEMORY,          /* a descriptor of something else */
+    SMALL_MEMORY,       /* of memory that is too small */
+    READ_ONLY_MEMORY,   /* of memory that can't be written to */
 } Action;
 
 typedef struct Proxy {
@@ -411,11 +416,38 @@ static void proxy_close(Proxy *p)
     }
 }
 
-/* True: the exchange goes on */
-static bool proxy_act(Proxy *p, const Message *msg, int to)
+/* Let another descriptor, which is closed here, go with the message */
+static void message_replace_fd(Message *msg, int fd)
 {
+    g_assert_cmpint(fd, >=, 0);
+    g_assert_cmpint(msg->nfds, ==, 1);
+    close(msg->fds[0]);
+    msg->fds[0] = fd;
+}
+
+/* True: the exchange goes on */
+static bool proxy_act(Proxy *p, Message *msg, int to)
+{
+    g_autofree char *path = NULL;
+
     proxy_hold(p);
     switch (p->action) {
+    case NO_DESCRIPTOR:
+        close(msg->fds[--msg->nfds]);
+        return true;
+    case TWO_DESCRIPTORS:
+        msg->fds[msg->nfds++] = dup(STDIN_FILENO);
+        return true;
+    case NO_MEMORY:
+        message_replace_fd(msg, open("/dev/null", O_RDWR));
+        return true;
+    case SMALL_MEMORY:
+        message_replace_fd(msg, memfd_create("small", MFD_CLOEXEC));
+        return true;
+    case READ_ONLY_MEMORY:
+        path = g_strdup_printf("/proc/self/fd/%d", msg->fds[0]);
+        message_replace_fd(msg, open(path, O_RDONLY));
+        return true;
     case REFUSE:
         send_text(p->fd[0], "{'type': 'refused', 'reason': 'by the test'}");
         break;
@@ -632,6 +664,17 @@ static const Case cases[] = {
     { "stream", true, GARBAGE, SOURCE, "failed" },
     { "loaded", false, GARBAGE, SOURCE, "failed", "magic" },
 
+    { "ram", true, NO_DESCRIPTOR, SOURCE, "failed",
+      "came with 0 descriptors, it announced 1" },
+    { "ram", true, TWO_DESCRIPTORS, SOURCE, "failed",
+      "came with 2 descriptors, it announced 1" },
+    { "ram", true, NO_MEMORY, SOURCE, "failed", "is not shareable memory" },
+    { "ram", true, SMALL_MEMORY, SOURCE, "failed", "its memory ends at 0x0" },
+    { "ram", true, READ_ONLY_MEMORY, SOURCE, "failed",
+      "is not open for reading and writing" },
+    { "hello", true, NO_MEMORY, SOURCE, "failed", "is no pidfd" },
+    { "hello", false, NO_MEMORY, SOURCE, "failed", "is no pidfd" },
+
     { "hello", false, CUT, SOURCE, "failed", "in the middle of a message" },
     { "offer", true, CUT, SOURCE, "failed", "in the middle of a message" },
     { "ram", true, CUT, SOURCE, "failed", "in the middle of a message" },
@@ -643,7 +686,9 @@ static const char *const action_names[] = {
     [PASS] = "pass", [KILL_SOURCE] = "kill-source",
     [KILL_DESTINATION] = "kill-destination", [REFUSE] = "refuse",
     [GIVE_UP] = "give-up", [CANCEL] = "cancel", [GARBAGE] = "garbage",
-    [CUT] = "cut",
+    [CUT] = "cut", [NO_DESCRIPTOR] = "no-descriptor",
+    [TWO_DESCRIPTORS] = "two-descriptors", [NO_MEMORY] = "no-memory",
+    [SMALL_MEMORY] = "small-memory", [READ_ONLY_MEMORY] = "read-only-memory",
 };
 
 #define MACHINE "-machine pc,hand-over=on -m 16"
