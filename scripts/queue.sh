@@ -12,13 +12,23 @@ QUILT_PAGER=
 export QUILT_PATCHES QUILT_SERIES QUILTRC QUILT_DIFF_ARGS QUILT_REFRESH_ARGS \
     QUILT_PAGER
 
+# shellcheck disable=SC2034 # used by those who source this
+{
+# Who a patch is from that says nothing else
+developers='QEMU hand-over developers <hand-over@qemu.invalid>'
+# The subject of a patch that has no header yet
+no_subject='subsystem: what it does'
+}
+
 queue_patches() {
     sed -e 's/[[:space:]]*#.*//' -e '/^[[:space:]]*$/d' "$top/series"
 }
 
-# queue_hash: changes with the order of the queue, and with any patch
+# queue_hash: changes with the order of the queue, with any patch, and with
+# what scripts/tree keeps beside the tree (the number)
 queue_hash() {
     {
+        echo 2
         queue_patches
         queue_patches | while read -r p; do cat "$top/patches/$p"; done
     } | sha256sum | cut -d ' ' -f 1
@@ -47,11 +57,64 @@ queue_push() {
     if ! (cd "$1" && quilt push -a --fuzz=0) > "$logs/quilt.log" 2>&1; then
         failed=$(sed -n 's/^Applying patch //p' "$logs/quilt.log" | tail -n 1)
         echo "${0##*/}: patch ${failed##*patches/} does not apply to $2:" >&2
+        # a patch that is no patch has no hunk that could be named
         grep -E '^(patching file|Hunk #|No file|can.t find)' \
-            "$logs/quilt.log" | grep -B 1 -E 'Hunk .*FAILED|find|No file' >&2
+            "$logs/quilt.log" | grep -B 1 -E 'Hunk .*FAILED|find|No file' >&2 ||
+            tail -n 5 "$logs/quilt.log" >&2
         for rej in $(cd "$1" && find . -name '*.rej' | sort); do
             cat "$1/$rej" >&2
         done
         die "see ${logs#"$top"/}/quilt.log"
     fi
 }
+
+# merge_edit MINE OLD YOURS TO: bring what was changed from OLD to YOURS into
+# MINE.  What MINE has already is no conflict.  A file that is missing is empty.
+merge_edit() {
+    for _f in "$1" "$2" "$3"; do
+        [ -e "$_f" ] || _f=/dev/null
+        set -- "$@" "$_f"
+    done
+    diff3 -m -E "$5" "$6" "$7" > "$4"
+}
+
+# expected DIR TREE FILE: what FILE is in TREE (queued, ...), where the queue
+# touches it, or as it came
+expected() {
+    if [ -e "$1/$2/$3" ] || grep -qsxF -e "$3" "$1/$2/.files"; then
+        echo "$1/$2/$3"
+    else
+        echo "$1/pristine/$3"
+    fi
+}
+
+# edits DIR: the files of QEMU's in DIR/src that are not what the queue made of
+# them, as "M FILE", "D FILE" (removed) or "A FILE" (new).  Compared by content:
+# times say nothing about a file that was copied there, or older than the queue.
+edits() (
+    cd "$1" 2>/dev/null || exit 0
+    [ -d src ] && [ -d queued ] || exit 0
+    LC_ALL=C
+    export LC_ALL
+    tmp=$(mktemp -d)
+    trap 'rm -rf "$tmp"' EXIT
+    sort queued/.files > "$tmp/queue" 2>/dev/null || true
+    find src -type f -printf '%P\n' | sort > "$tmp/have"
+    {
+        find pristine -type f -printf '%P\n' | sort | comm -23 - "$tmp/queue"
+        while read -r f; do
+            [ ! -e "queued/$f" ] || echo "$f"
+        done < "$tmp/queue"
+    } | sort > "$tmp/want"
+    {
+        diff -rq --no-dereference pristine src |
+            sed -n 's,^Files pristine/\(.*\) and src/.* differ$,\1,p'
+        cat "$tmp/queue"
+    } | sort -u | comm -12 - "$tmp/have" | comm -12 - "$tmp/want" |
+    while read -r f; do
+        cmp -s "$(expected . queued "$f")" "src/$f" || echo "M $f"
+    done
+    comm -13 "$tmp/have" "$tmp/want" | sed 's/^/D /'
+    comm -23 "$tmp/have" "$tmp/want" |
+        grep -vE '(\.(orig|rej|pyc)|~)$' | sed 's/^/A /' || true
+)
