@@ -8,9 +8,11 @@ QUILT_SERIES=$top/series
 QUILTRC=/dev/null
 QUILT_DIFF_ARGS='-p ab --no-timestamps --no-index'
 QUILT_REFRESH_ARGS='-p ab --no-timestamps --no-index'
+# with the name of the function, as git has it
+QUILT_DIFF_OPTS=-p
 QUILT_PAGER=
 export QUILT_PATCHES QUILT_SERIES QUILTRC QUILT_DIFF_ARGS QUILT_REFRESH_ARGS \
-    QUILT_PAGER
+    QUILT_DIFF_OPTS QUILT_PAGER
 
 # shellcheck disable=SC2034 # used by those who source this
 {
