@@ -259,6 +259,17 @@ static bool coroutine_fn peek_magic(QIOChannel *ioc, uint32_t magic)
     }
 }
 
+/* It is no hand-over: do what was put off in case that it were one */
+static void incoming_prealloc(void)
+{
+    Error *err = NULL;
+
+    if (!host_memory_backend_prealloc_deferred(&err)) {
+        error_report_err(err);
+        exit(EXIT_FAILURE);
+    }
+}
+
 static void coroutine_fn incoming_co(void *opaque)
 {
     g_autoptr(QIOChannel) ioc = opaque;
@@ -268,12 +279,8 @@ static void coroutine_fn incoming_co(void *opaque)
     qio_channel_set_blocking(ioc, false, NULL);
     if (!peek_magic(ioc, HAND_OVER_MAGIC)) {
         qio_channel_set_blocking(ioc, true, NULL);
-        if (host_memory_backend_prealloc_deferred(&err)) {
-            migration_channel_process_incoming(ioc);
-        } else {
-            error_report_err(err);
-            exit(EXIT_FAILURE);
-        }
+        incoming_prealloc();
+        migration_channel_process_incoming(ioc);
         return;
     }
 
@@ -297,12 +304,21 @@ bool hand_over_incoming_connection(QIOChannel *ioc)
     QIOChannelSocket *sioc;
     Coroutine *co;
 
-    sioc = (QIOChannelSocket *)object_dynamic_cast(OBJECT(ioc),
-                                                   TYPE_QIO_CHANNEL_SOCKET);
-    if (incoming.seen || !sioc || sioc->localAddr.ss_family != AF_UNIX) {
+    /*
+     * Later ones are further channels of the migration, or its recovery; these
+     * may come in the monitor's thread, where no coroutine can wait for them.
+     */
+    if (incoming.seen) {
         return false;
     }
     incoming.seen = true;
+
+    sioc = (QIOChannelSocket *)object_dynamic_cast(OBJECT(ioc),
+                                                   TYPE_QIO_CHANNEL_SOCKET);
+    if (!sioc || sioc->localAddr.ss_family != AF_UNIX) {
+        incoming_prealloc();
+        return false;
+    }
     object_ref(OBJECT(ioc));
     co = qemu_coroutine_create(incoming_co, ioc);
     qemu_coroutine_enter(co);

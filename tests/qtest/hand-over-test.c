@@ -990,21 +990,48 @@ static void test_memory_once(void)
     vm_kill(&destination);
 }
 
-/* An ordinary migration to a destination that could adopt */
-static void test_ordinary(void)
+/*
+ * An ordinary migration to a destination that could adopt: it must preallocate
+ * after all
+ */
+static void test_ordinary(const void *opaque)
 {
-    g_autofree char *incoming = tmp_path("incoming");
-    g_autofree char *uri = g_strdup_printf("unix:%s", incoming);
+    bool tcp = !strcmp(opaque, "tcp");
+    g_autofree char *path = tmp_path("incoming");
+    g_autofree char *uri = tcp ? g_strdup("tcp:127.0.0.1:0")
+                               : g_strdup_printf("unix:%s", path);
     g_autofree char *status = NULL;
     Vm source, destination;
+    QDict *resp;
 
-    start_pair(&source, &destination, MACHINE, MACHINE " -mem-prealloc");
+    vm_start(&source, "source", "-machine pc,hand-over=on -m 256");
+    vm_start(&destination, "destination", "-machine pc,hand-over=on -m 256 "
+             "-mem-prealloc -incoming defer");
+    vm_assert_counts(&source);
+    resp = vm_command(&destination, "{'execute': 'migrate-incoming',"
+                      " 'arguments': {'uri': %s}}", uri);
+    g_assert_false(qdict_haskey(resp, "error"));
+    qobject_unref(resp);
+    if (tcp) {
+        QDict *address;
+
+        resp = vm_command(&destination, "{'execute': 'query-migrate'}");
+        address = qobject_to(QDict, qlist_peek(qdict_get_qlist(resp,
+                                                   "socket-address")));
+        g_free(uri);
+        uri = g_strdup_printf("tcp:127.0.0.1:%s",
+                              qdict_get_str(address, "port"));
+        qobject_unref(resp);
+    }
+    g_assert_cmpuint(vm_shared_pages(&destination), <, 256 * 1024 * 1024);
+
     qobject_unref(vm_command(&source, "{'execute': 'migrate',"
                              " 'arguments': {'uri': %s}}", uri));
     status = vm_wait_migration(&source);
     g_assert_cmpstr(status, ==, "completed");
     vm_wait_running(&destination);
     vm_assert_counts(&destination);
+    g_assert_cmpuint(vm_shared_pages(&destination), >=, 256 * 1024 * 1024);
     vm_kill(&source);
     vm_kill(&destination);
 }
@@ -1188,7 +1215,10 @@ int main(int argc, char **argv)
     g_test_add_func("/hand-over/again", test_again);
     g_test_add_func("/hand-over/paused", test_paused);
     g_test_add_func("/hand-over/memory-once", test_memory_once);
-    g_test_add_func("/hand-over/ordinary-migration", test_ordinary);
+    g_test_add_data_func("/hand-over/ordinary-migration/unix", "unix",
+                         test_ordinary);
+    g_test_add_data_func("/hand-over/ordinary-migration/tcp", "tcp",
+                         test_ordinary);
     g_test_add_func("/hand-over/arguments", test_arguments);
     g_test_add_func("/hand-over/timeout", test_timeout);
 
