@@ -23,6 +23,14 @@ TICK = re.compile(r'tick (\d+) memory (\d+) errors (\d+) disk (\d+) '
 DISK = 64 << 20
 
 
+# The disk's name in the guest, the options that make it
+DISKS = {
+    'virtio': ('/dev/vda', ['-device', 'virtio-blk-pci,drive=disk']),
+    'nvme': ('/dev/nvme0n1', ['-device', 'nvme,serial=1,drive=disk']),
+    'ahci': ('/dev/sda', ['-device', 'ide-hd,drive=disk']),
+}
+
+
 class Failed(Exception):
     pass
 
@@ -80,7 +88,7 @@ class Console:
 
 
 class Demo:
-    def __init__(self, build, versions, work):
+    def __init__(self, build, versions, work, disk):
         self.work = work
         self.versions = versions
         self.binaries = {v: os.path.join(build, v, 'obj', 'qemu-system-x86_64')
@@ -90,6 +98,7 @@ class Demo:
         self.program = observer.build(os.path.join(build, 'demo'))
         self.console = Console(os.path.join(work, 'console'))
         self.disk = os.path.join(work, 'disk')
+        self.disk_name, self.disk_options = DISKS[disk]
         self.qmp_path = os.path.join(work, 'qmp')
         self.pid = None
         self.rows = []
@@ -103,11 +112,12 @@ class Demo:
                 '-cpu', 'max', '-smp', '2', '-m', '1G',
                 '-kernel', self.kernel, '-initrd', self.initrd, '-append',
                 'console=ttyS0 quiet mitigations=off nokaslr no_timer_check '
-                'tsc=reliable panic=-1 net.ifnames=0', '-no-reboot',
+                f'tsc=reliable panic=-1 net.ifnames=0 disk={self.disk_name}',
+                '-no-reboot',
                 '-chardev', f'file,id=console,path={self.console.path},append=on',
                 '-serial', 'chardev:console',
                 '-drive', f'if=none,id=disk,file={self.disk},format=raw',
-                '-device', 'virtio-blk-pci,drive=disk',
+                *self.disk_options,
                 '-netdev', 'user,id=net', '-device',
                 'virtio-net-pci,netdev=net,romfile=',
                 '-qmp', f'unix:{self.qmp_path},server=on,wait=off']
@@ -194,11 +204,12 @@ def main():
     parser.add_argument('old')
     parser.add_argument('new')
     parser.add_argument('--count', type=int, default=10)
+    parser.add_argument('--disk', choices=DISKS, default='virtio')
     args = parser.parse_args()
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))
 
     with tempfile.TemporaryDirectory(prefix='hand-over-demo-') as work:
-        demo = Demo(args.build, (args.old, args.new), work)
+        demo = Demo(args.build, (args.old, args.new), work, args.disk)
         try:
             demo.boot()
             for n in range(args.count):

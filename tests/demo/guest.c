@@ -37,6 +37,7 @@
 #define MEMORY (32u << 20)
 #define BLOCK (64u << 10)
 
+static const char *disk;         /* disk=... of the kernel's command line */
 static volatile uint32_t *counter;
 static volatile unsigned memory_rounds, memory_errors;
 static volatile unsigned disk_rounds, disk_errors;
@@ -99,7 +100,7 @@ static void *check_memory(void *unused)
 static void *check_disk(void *unused)
 {
     uint64_t *out, *in, size = 0;
-    int fd = open("/dev/vda", O_RDWR | O_DIRECT | O_DSYNC);
+    int fd = open(disk, O_RDWR | O_DIRECT | O_DSYNC);
 
     (void)unused;
     if (fd < 0 || ioctl(fd, BLKGETSIZE64, &size) < 0 || size < 2 * BLOCK ||
@@ -248,6 +249,10 @@ int main(void)
     dup2(console, 2);
     setvbuf(stdout, NULL, _IOLBF, 0);
     load_modules();
+    disk = getenv("disk");
+    if (!disk) {
+        disk = "/dev/vda";
+    }
 
     page = mmap(NULL, 4096, PROT_READ | PROT_WRITE,
                 MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
@@ -258,7 +263,7 @@ int main(void)
 
     start(count);
     start(check_memory);
-    for (unsigned i = 0; i < 100 && access("/dev/vda", F_OK); i++) {
+    for (unsigned i = 0; i < 100 && access(disk, F_OK); i++) {
         pause_ms(50);
     }
     start(check_disk);

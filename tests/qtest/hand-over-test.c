@@ -900,7 +900,11 @@ static const Machine machines[] = {
                  "-device usb-tablet -device virtio-balloon "
                  "-device virtio-rng -device virtio-scsi "
                  "-drive if=none,id=d1,driver=null-co,read-zeroes=on "
-                 "-device virtio-blk,drive=d1" },
+                 "-device virtio-blk,drive=d1 "
+                 "-drive if=none,id=d2,driver=null-co,read-zeroes=on "
+                 "-drive if=none,id=d3,driver=null-co,read-zeroes=on "
+                 "-device nvme,serial=1,drive=d2 "
+                 "-device nvme,serial=2,id=n -device nvme-ns,drive=d3,bus=n" },
 };
 
 static void check_machine(const char *source_opts, const char *dest_opts)
@@ -1058,9 +1062,12 @@ static const Blocked blocked[] = {
     { "pty", MACHINE " -serial pty", "is a pseudo-terminal",
       "-chardev pty,id=serial0" },
     /* the base can't migrate it either */
-    { "nvme", MACHINE " -drive if=none,id=d,driver=null-co,read-zeroes=on "
-              "-device nvme,serial=1,drive=d",
-      "non-migratable device: 0000:00:02.0/nvme", NULL },
+    { "device", MACHINE " -object cryptodev-backend-builtin,id=c "
+                "-device virtio-crypto,cryptodev=c",
+      "non-migratable device: 0000:00:02.0/virtio-crypto", NULL },
+    { "nvme-cmb", MACHINE " -device nvme,serial=1,cmb_size_mb=1",
+      "cmb_size_mb of device '/machine/peripheral-anon/device[0]' can't be "
+      "migrated", NULL },
     { "snapshot", MACHINE " -snapshot", "no other process can find",
       "-snapshot" },
 };
