@@ -459,8 +459,9 @@ static void nvme_vm_change_state(void *opaque, bool running, RunState state)
 static bool nvme_block_migration(Error **blocker, DeviceState *dev,
                                  const char *what, Error **errp)
 {
-    error_setg(blocker, "%s of device '%s' can't be migrated", what,
-               dev->canonical_path);
+    g_autofree char *path = object_get_canonical_path(OBJECT(dev));
+
+    error_setg(blocker, "%s of device '%s' can't be migrated", what, path);
     return migrate_add_blocker_modes(blocker, errp, MIG_MODE_ALL) == 0;
 }
 

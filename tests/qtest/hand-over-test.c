@@ -1066,9 +1066,8 @@ static const Blocked blocked[] = {
     { "pty", MACHINE " -serial pty", "is a pseudo-terminal",
       "-chardev pty,id=serial0" },
     /* the base can't migrate it either */
-    { "device", MACHINE " -object cryptodev-backend-builtin,id=c "
-                "-device virtio-crypto,cryptodev=c",
-      "non-migratable device: 0000:00:02.0/virtio-crypto", NULL },
+    { "device", "-machine q35,hand-over=on -m 16 -device amd-iommu",
+      "non-migratable device: amd-iommu", NULL },
     { "nvme-cmb", MACHINE " -device nvme,serial=1,cmb_size_mb=1",
       "cmb_size_mb of device '/machine/peripheral-anon/device[0]' can't be "
       "migrated", NULL },
