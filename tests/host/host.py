@@ -1,0 +1,169 @@
+"""An emulated host: boot it, run a scenario in it, read the verdict.
+
+usage: host.py BUILD HOST QEMU SCENARIO [--limit SECONDS] [--qemu OPTION]...
+"""
+
+import argparse
+import os
+import queue
+import re
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import threading
+import time
+
+sys.path.insert(0, os.path.join(os.path.dirname(__file__), '../lib'))
+import owner  # noqa: E402
+
+# What each host's machine has; all have 2 processors
+MACHINES = {
+    'sev': ['-machine', 'q35', '-accel', 'tcg,thread=multi',
+            '-cpu', 'EPYC,check=off,sev=on', '-device', 'amd-psp'],
+}
+
+
+def command(args, directory, serial):
+    share = os.path.join(directory, 'share')
+    machine = MACHINES[args.host]
+    if args.plain:
+        machine = ['-machine', 'q35', '-accel', 'tcg,thread=multi',
+                   '-cpu', 'EPYC,check=off']
+    append = ' '.join(['console=ttyS0', 'panic=-1', 'quiet', 'loglevel=4',
+                       'random.trust_cpu=on', f'scenario={args.scenario}',
+                       *args.append])
+    return [args.qemu, '-nodefaults', '-no-user-config', '-no-reboot',
+            '-display', 'none', *machine, '-smp', '2', '-m', args.memory,
+            '-kernel', os.path.join(directory, 'vmlinuz'),
+            '-initrd', os.path.join(directory, f'{args.scenario}.initrd'),
+            '-append', append, *serial,
+            '-fsdev', f'local,id=share,path={share},security_model=none',
+            '-device', 'virtio-9p-pci,fsdev=share,mount_tag=host',
+            '-object', 'rng-random,id=rng,filename=/dev/urandom',
+            '-device', 'virtio-rng-pci,rng=rng',
+            *args.qemu_option]
+
+
+def layers(args, directory):
+    """The initramfs: its parts behind each other"""
+    names = ['base'] + {'selftests': ['selftests'], 'guest-linux': ['guest'],
+                        'guest-plain': ['guest']}.get(args.scenario, [])
+    with open(os.path.join(directory, f'{args.scenario}.initrd'), 'wb') as out:
+        for name in names:
+            with open(os.path.join(directory, f'{name}.cpio'), 'rb') as part:
+                shutil.copyfileobj(part, out)
+            out.write(b'\0' * (-out.tell() % 512))
+
+
+class Outside(threading.Thread):
+    """Answers what the host asks on its second serial line, a line each."""
+
+    def __init__(self, path):
+        super().__init__(daemon=True)
+        self.listener = socket.socket(socket.AF_UNIX)
+        self.listener.bind(path)
+        self.listener.listen(1)
+        self.owner = owner.Owner()
+
+    def run(self):
+        connection, _ = self.listener.accept()
+        with connection.makefile('rw') as line:
+            for request in line:
+                words = request.split()
+                if not words:
+                    continue
+                try:
+                    answer = self.owner.answer(words[0], *words[1:])
+                except Exception as e:  # what is asked may be anything
+                    answer = f'error {e!r}'
+                line.write(answer + '\n')
+                line.flush()
+
+
+def run(args, directory):
+    # a UNIX socket's path must be short
+    work = os.path.join('/tmp', f'host-{os.getpid()}')
+    os.mkdir(work)
+    layers(args, directory)
+    outside = Outside(os.path.join(work, 'outside'))
+    outside.start()
+    argv = command(args, directory,
+                   ['-serial', 'stdio',
+                    '-serial', f'unix:{work}/outside',
+                    '-qmp', f'unix:{work}/qmp,server=on,wait=off'])
+    begin = time.monotonic()
+    process = subprocess.Popen(argv, stdin=subprocess.DEVNULL,
+                               stdout=subprocess.PIPE,
+                               stderr=subprocess.STDOUT)
+    lines = queue.Queue()
+
+    def read():
+        for raw in process.stdout:
+            lines.put(raw.decode(errors='replace').rstrip('\r\n'))
+        lines.put(None)
+
+    threading.Thread(target=read, daemon=True).start()
+    verdict = None
+    first = None
+    try:
+        with open(os.path.join(directory, f'{args.scenario}.log'), 'w') as log:
+            while True:
+                left = begin + args.limit - time.monotonic()
+                try:
+                    line = lines.get(timeout=max(left, 0))
+                except queue.Empty:
+                    verdict = f'FAILED not done after {args.limit} s'
+                    break
+                if line is None:
+                    break
+                log.write(f'{time.monotonic() - begin:8.2f} {line}\n')
+                log.flush()
+                # colours and cursor movements of firmware
+                print(re.sub('\x1b\\[[0-9;=?]*[A-Za-z]', '', line), flush=True)
+                if first is None and line.startswith('init: scenario'):
+                    first = time.monotonic() - begin
+                    print(f'({first:.1f} s from power on)', flush=True)
+                if line.startswith('init: verdict '):
+                    verdict = line[len('init: verdict '):]
+                elif 'Kernel panic' in line and verdict is None:
+                    verdict = 'FAILED the host panicked'
+    finally:
+        try:
+            process.wait(10 if verdict else 0)
+        except subprocess.TimeoutExpired:
+            process.send_signal(signal.SIGKILL)
+            process.wait()
+        shutil.rmtree(work)
+    if verdict is None:
+        verdict = f'FAILED QEMU ended with status {process.returncode}'
+    print(f'{args.host} {args.scenario}: {verdict.strip()}')
+    return verdict.strip() == 'ok'
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument('build')
+    parser.add_argument('host', choices=MACHINES)
+    parser.add_argument('qemu')
+    parser.add_argument('scenario')
+    parser.add_argument('--limit', type=float, default=600)
+    parser.add_argument('--memory', default='2G')
+    parser.add_argument('--plain', action='store_true',
+                        help='the same host without what it is made for')
+    parser.add_argument('--append', action='append', default=[],
+                        help="for the kernel's command line")
+    parser.add_argument('--qemu-option', action='append', default=[])
+    args = parser.parse_args()
+    directory = os.path.join(args.build, 'host', args.host)
+    os.makedirs(os.path.join(directory, 'share'), exist_ok=True)
+    if args.scenario == 'shell':
+        layers(args, directory)
+        os.execv(args.qemu, command(args, directory,
+                                    ['-serial', 'mon:stdio']))
+    return 0 if run(args, directory) else 1
+
+
+if __name__ == '__main__':
+    sys.exit(main())

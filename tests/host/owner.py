@@ -1,0 +1,160 @@
+"""The owner of a SEV guest: what happens outside of the host.
+
+Written from the specification (Secure Encrypted Virtualization API,
+publication 55766), with a cryptography library of its own, so that it agrees
+with the firmware only if both are right.
+"""
+
+import base64
+import hashlib
+import hmac
+import os
+import struct
+
+from cryptography.hazmat.primitives import hashes
+from cryptography.hazmat.primitives.asymmetric import ec, utils
+from cryptography.hazmat.primitives.ciphers import Cipher, algorithms, modes
+from cryptography.exceptions import InvalidSignature
+
+API = (0, 24)
+BUILD = 15
+CERT_SIZE = 0x824
+SIGNED = 0x414
+P384 = 2
+OCA, PEK, PDH = 0x1001, 0x1002, 0x1003
+
+
+def mac(key, data):
+    return hmac.new(key, data, hashlib.sha256).digest()
+
+
+def derive(key, label, context=b''):
+    """NIST SP 800-108, counter mode: one block is enough for 128 bits"""
+    return mac(key, struct.pack('<I', 1) + label.encode() + b'\0' + context +
+               struct.pack('<I', 128))[:16]
+
+
+def ctr(key, iv, data):
+    return Cipher(algorithms.AES(key), modes.CTR(iv)).encryptor().update(data)
+
+
+class Certificate:
+    def __init__(self, raw):
+        if len(raw) != CERT_SIZE:
+            raise ValueError(f'a certificate has {CERT_SIZE} bytes, not '
+                             f'{len(raw)}')
+        self.raw = raw
+        (self.version, self.usage, self.algo, curve) = struct.unpack_from(
+            '<I4xIII', raw)
+        if curve != P384:
+            raise ValueError(f'curve {curve}: expected {P384}, P-384')
+        numbers = ec.EllipticCurvePublicNumbers(
+            int.from_bytes(raw[0x14:0x14 + 72], 'little'),
+            int.from_bytes(raw[0x5c:0x5c + 72], 'little'), ec.SECP384R1())
+        self.key = numbers.public_key()
+
+    def verify(self, issuer):
+        for at in SIGNED, SIGNED + 0x208:
+            usage, algo = struct.unpack_from('<II', self.raw, at)
+            if usage != issuer.usage:
+                continue
+            r = int.from_bytes(self.raw[at + 8:at + 80], 'little')
+            s = int.from_bytes(self.raw[at + 80:at + 152], 'little')
+            issuer.key.verify(utils.encode_dss_signature(r, s),
+                              self.raw[:SIGNED], ec.ECDSA(hashes.SHA256()))
+            return
+        raise InvalidSignature(f'not signed by a key of usage '
+                               f'{issuer.usage:#x}')
+
+
+def sign(raw, key, usage):
+    """With the first of the two signatures"""
+    r, s = utils.decode_dss_signature(
+        key.sign(raw[:SIGNED], ec.ECDSA(hashes.SHA256())))
+    signature = (struct.pack('<II', usage, 0x002) + r.to_bytes(72, 'little') +
+                 s.to_bytes(72, 'little')).ljust(0x208, b'\0')
+    return raw[:SIGNED] + signature + raw[SIGNED + 0x208:]
+
+
+def certificate(key, usage, algo):
+    numbers = key.public_key().public_numbers()
+    raw = struct.pack('<IBBHIII', 1, *API, 0, usage, algo, P384)
+    raw += numbers.x.to_bytes(72, 'little') + numbers.y.to_bytes(72, 'little')
+    raw = raw.ljust(SIGNED, b'\0')
+    unsigned = struct.pack('<II', 0x1000, 0).ljust(0x208, b'\0')
+    return raw + unsigned + unsigned
+
+
+class Owner:
+    """Trusts whom it verified; makes sessions, checks measurements, and has a
+    secret for the guest."""
+
+    SECRET = b'what only the owner and its guest know'.ljust(48, b'.')
+
+    def __init__(self):
+        self.sessions = {}
+
+    def answer(self, what, *words):
+        return getattr(self, 'ask_' + what)(*words)
+
+    def ask_ping(self):
+        return 'pong'
+
+    def ask_endorse(self, csr):
+        """A platform's PEK -> its certificate by us, and ours"""
+        pek = Certificate(base64.b64decode(csr))
+        if pek.usage != PEK:
+            raise ValueError(f'usage {pek.usage:#x}: expected {PEK:#x}')
+        key = ec.generate_private_key(ec.SECP384R1())
+        oca = sign(certificate(key, OCA, 0x002), key, OCA)
+        return ' '.join(base64.b64encode(b).decode()
+                        for b in (sign(pek.raw, key, OCA), oca))
+
+    def ask_session(self, pdh, chain, policy):
+        """The platform's certificates -> the owner's certificate, a session"""
+        pdh = Certificate(base64.b64decode(pdh))
+        chain = base64.b64decode(chain)
+        pek, oca = (Certificate(chain[i * CERT_SIZE:(i + 1) * CERT_SIZE])
+                    for i in range(2))
+        for cert, usage in (pdh, PDH), (pek, PEK), (oca, OCA):
+            if cert.usage != usage:
+                raise ValueError(f'usage {cert.usage:#x}: expected {usage:#x}')
+        oca.verify(oca)
+        pek.verify(oca)
+        pdh.verify(pek)
+
+        policy = int(policy, 0)
+        key = ec.generate_private_key(ec.SECP384R1())
+        secret = key.exchange(ec.ECDH(), pdh.key)
+        nonce, iv = os.urandom(16), os.urandom(16)
+        tek, tik = os.urandom(16), os.urandom(16)
+        master = derive(secret, 'sev-master-secret', nonce)
+        wrapped = ctr(derive(master, 'sev-kek'), iv, tek + tik)
+        session = (nonce + wrapped + iv +
+                   mac(derive(master, 'sev-kik'), wrapped) +
+                   mac(tik, struct.pack('<I', policy)))
+        self.policy, self.tek, self.tik = policy, tek, tik
+        cert = certificate(key, PDH, 0x003)
+        return ' '.join(base64.b64encode(b).decode() for b in (cert, session))
+
+    def ask_measure(self, measurement, digest):
+        """Of what was launched, given the SHA-256 of the firmware image"""
+        raw = base64.b64decode(measurement)
+        measure, nonce = raw[:32], raw[32:]
+        expected = mac(self.tik, struct.pack('<BBBBI', 4, *API, BUILD,
+                                             self.policy) +
+                       bytes.fromhex(digest) + nonce)
+        if measure != expected:
+            return f'differs measured {measure.hex()} expected {expected.hex()}'
+        self.measure = measure
+        return 'equal'
+
+    def ask_secret(self):
+        """Header and packet, only for a guest that was measured"""
+        iv = os.urandom(16)
+        data = ctr(self.tek, iv, self.SECRET)
+        flags = struct.pack('<I', 0)
+        lengths = struct.pack('<II', len(data), len(data))
+        tag = mac(self.tik, b'\1' + flags + iv + lengths + data + self.measure)
+        return ' '.join(base64.b64encode(b).decode()
+                        for b in (flags + iv + tag, data))
