@@ -31,3 +31,73 @@ ask() {
     error*) return 1 ;;
     esac
 }
+
+# The guest's QEMU.  Its QMP is file descriptor 6 (to it) and 7 (from it), the
+# guest's first serial line 4 and 5.
+
+# session POLICY: what the owner gives for a guest of that policy: owner.cert,
+# owner.session
+session() {
+    sev-tool export pdh chain
+    ask session "$(base64 -w 0 pdh)" "$(base64 -w 0 chain)" "$1" > answer ||
+        fail "the owner: $(cat answer)"
+    cut -d ' ' -f 1 answer > owner.cert
+    cut -d ' ' -f 2 answer > owner.session
+}
+
+# start OPTION...: QEMU with a stopped guest
+start() {
+    for _f in serial.in serial.out qmp.in qmp.out; do
+        rm -f "$_f"
+        mkfifo "$_f"
+    done
+    exec 4<> serial.in 5<> serial.out 6<> qmp.in 7<> qmp.out
+    qemu -L /usr/share/qemu -S -accel kvm -cpu EPYC,check=off -nodefaults \
+        -no-user-config -no-reboot -display none \
+        -chardev pipe,id=serial,path=serial -serial chardev:serial \
+        -chardev pipe,id=qmp,path=qmp -mon chardev=qmp,mode=control "$@" &
+    qemu=$!
+    read -r -t 60 _line <&7 || fail "QEMU does not come up"
+    qmp '{"execute": "qmp_capabilities"}'
+}
+
+# qmp COMMAND: its answer in $answer
+qmp() {
+    echo "$1" >&6
+    while :; do
+        read -r -t 120 answer <&7 || fail "QEMU does not answer: $1"
+        case $answer in
+        '{"return"'*) return 0 ;;
+        '{"error"'*) fail "$1: $answer" ;;
+        esac
+    done
+}
+
+# heard: the guest's next line, in $line
+heard() {
+    read -r -t "${1:-60}" line <&5 || fail "the guest is silent"
+    echo "guest: $line"
+}
+
+# expect_line LINE
+expect_line() {
+    heard
+    [ "$line" = "$1" ] || fail "the guest did not say '$1'"
+}
+
+# ended STATUS: the guest left
+ended() {
+    _status=0
+    wait "$qemu" || _status=$?
+    exec 4>&- 5>&- 6>&- 7>&-
+    [ "$_status" = "$1" ] || fail "QEMU's exit status is $_status, not $1"
+}
+
+# measured IMAGE: the owner agrees that this was launched
+measured() {
+    qmp '{"execute": "query-sev-launch-measure"}'
+    _digest=$(sha256sum "$1" | cut -d ' ' -f 1)
+    _answer=$(ask measure "$(echo "$answer" | sed 's/.*"data": "\([^"]*\)".*/\1/')" \
+        "$_digest") || fail "the owner: $_answer"
+    [ "$_answer" = equal ] || fail "the launch measurement $_answer"
+}

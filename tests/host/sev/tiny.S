@@ -8,6 +8,7 @@
  * says on the first serial line, in lines; a line "fail ..." is the last one.
  * Then it does what single characters on that line ask for:
  *   r  read the page PRIVATE again: "same" or "changed"
+ *   s  say the line at SECRET
  *   q  leave
  */
 
@@ -19,6 +20,7 @@
 #define PRIVATE 0x200000
 #define SECOND  0x201000
 #define SHARED  0x300000
+#define SECRET  0x400000
 #define ALIAS   0x8000000000
 
 #define SERIAL  0x3f8
@@ -179,6 +181,8 @@ wait:
 	inb	%dx, %al
 	cmpb	$'q', %al
 	je	leave
+	cmpb	$'s', %al
+	je	tell
 	cmpb	$'r', %al
 	jne	wait
 	movl	$PRIVATE, %edi
@@ -187,6 +191,11 @@ wait:
 	je	3f
 	leaq	changed(%rip), %rsi
 3:	call	say
+	jmp	wait
+tell:
+	movl	$SECRET, %esi
+	movb	$'\n', 48(%rsi)
+	call	say
 	jmp	wait
 leave:
 	leaq	bye(%rip), %rsi
