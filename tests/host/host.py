@@ -34,9 +34,13 @@ def command(args, directory, serial):
     append = ' '.join(['console=ttyS0', 'panic=-1', 'quiet', 'loglevel=4',
                        'random.trust_cpu=on', f'scenario={args.scenario}',
                        *args.append])
+    # a program may run instead of Linux
+    kernel = os.path.join(directory, f'{args.scenario}.elf')
+    if not os.path.exists(kernel):
+        kernel = os.path.join(directory, 'vmlinuz')
     return [args.qemu, '-nodefaults', '-no-user-config', '-no-reboot',
             '-display', 'none', *machine, '-smp', '2', '-m', args.memory,
-            '-kernel', os.path.join(directory, 'vmlinuz'),
+            '-kernel', kernel,
             '-initrd', os.path.join(directory, f'{args.scenario}.initrd'),
             '-append', append, *serial,
             '-fsdev', f'local,id=share,path={share},security_model=none',

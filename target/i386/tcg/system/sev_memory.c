@@ -587,7 +587,7 @@ bool sev_memory_realize(X86CPU *cpu, Error **errp)
     }
     /* No processor has SEV without, whatever QEMU's model of it says */
     env->features[FEAT_SVM] |= CPUID_SVM_NRIPSAVE | CPUID_SVM_FLUSHASID |
-                               CPUID_SVM_DECODEASSIST;
+                               CPUID_SVM_DECODEASSIST | CPUID_SVM_LBRV;
     if (!object_dynamic_cast(OBJECT(current_machine), TYPE_X86_MACHINE) ||
         !current_machine->ram) {
         error_setg(errp, "sev=on: needs an x86 machine with RAM");

@@ -1,0 +1,151 @@
+/*
+ * Entry of bare.c: 32-bit protected mode (PVH) to long mode, the first 4 GiB
+ * mapped as they are.
+ *
+ * SPDX-License-Identifier: GPL-2.0-or-later
+ */
+
+	.section .note.pvh, "a", @note
+	.long	4, 4, 18		/* XEN_ELFNOTE_PHYS32_ENTRY */
+	.asciz	"Xen"
+	.long	start32
+
+	.text
+	.code32
+	.globl	start32
+start32:
+	cli
+	movl	$stack_top, %esp
+	/* page tables: levels 4 and 3, four of level 2 with pages of 2 MiB */
+	movl	$(tables + 0x1000 + 7), tables
+	movl	$(tables + 0x2000 + 7), tables + 0x1000
+	movl	$(tables + 0x3000 + 7), tables + 0x1008
+	movl	$(tables + 0x4000 + 7), tables + 0x1010
+	movl	$(tables + 0x5000 + 7), tables + 0x1018
+	movl	$(tables + 0x2000), %edi
+	movl	$0x87, %eax
+	movl	$2048, %ecx
+1:	movl	%eax, (%edi)
+	addl	$0x200000, %eax
+	addl	$8, %edi
+	loop	1b
+	movl	%cr4, %eax
+	orl	$0x620, %eax		/* PAE, and SSE for the compiler */
+	movl	%eax, %cr4
+	movl	$tables, %eax
+	movl	%eax, %cr3
+	movl	$0xc0000080, %ecx
+	rdmsr
+	orl	$0x1100, %eax		/* LME, SVME */
+	wrmsr
+	movl	%cr0, %eax
+	orl	$0x80000001, %eax
+	movl	%eax, %cr0
+	lgdt	gdtr
+	ljmpl	$0x08, $start64
+
+	.code64
+start64:
+	movl	$0x10, %eax
+	movl	%eax, %ds
+	movl	%eax, %es
+	movl	%eax, %ss
+	movl	$stack_top, %esp
+	movl	$watchdog, %eax
+	movw	%ax, idt + 0x40 * 16
+	movw	$0x08, idt + 0x40 * 16 + 2
+	movw	$0x8e00, idt + 0x40 * 16 + 4
+	shrl	$16, %eax
+	movw	%ax, idt + 0x40 * 16 + 6
+	lidt	idtr
+	call	main
+1:	hlt
+	jmp	1b
+
+/* void vmrun(uint64_t vmcb): as far as the next #VMEXIT */
+	.globl	vmrun
+vmrun:
+	pushq	%rbx
+	pushq	%rbp
+	pushq	%r12
+	pushq	%r13
+	pushq	%r14
+	pushq	%r15
+	movq	%rdi, %rax
+	/* an interrupt ends the guest, and is taken here */
+	clgi
+	sti
+	vmrun
+	popq	%r15
+	popq	%r14
+	popq	%r13
+	popq	%r12
+	popq	%rbp
+	popq	%rbx
+	stgi
+	nop
+	cli
+	ret
+
+/* The watchdog's interrupt */
+watchdog:
+	pushq	%rax
+	movl	$0xfee000b0, %eax	/* EOI */
+	movl	$0, (%rax)
+	popq	%rax
+	iretq
+
+/* Guests: 16-bit code that runs at 0 of a code segment */
+	.code16
+	.globl	guest_mark, guest_mark_end
+guest_mark:	/* write a mark, read it back, and say so */
+	movl	$0x6b72614d, 0x800
+	movl	0x800, %eax
+	vmmcall
+guest_mark_end:
+
+	.globl	guest_insns, guest_insns_end
+guest_insns:	/* one of each that is intercepted; the host skips them */
+	cpuid
+	movl	%edx, %cr0
+	movl	%cr4, %ecx
+	int	$0x42
+	int3
+	movw	$0x80, %dx
+	outb	%al, %dx
+	movl	$0xc0000080, %ecx
+	rdmsr
+	invlpg	0x123
+	pause
+	vmmcall
+guest_insns_end:
+
+	.globl	guest_npf, guest_npf_end
+guest_npf:	/* an access to where there is nothing */
+	movl	%cs:0x9000, %ebx
+	.byte	0x66, 0x0f, 0x1f, 0x84, 0, 1, 2
+guest_npf_end:
+
+	.data
+	.balign	8
+gdt:
+	.quad	0
+	.quad	0x00af9b000000ffff
+	.quad	0x00cf93000000ffff
+gdtr:
+	.word	gdtr - gdt - 1
+	.long	gdt
+
+idtr:
+	.word	0x41 * 16 - 1
+	.quad	idt
+
+	.bss
+	.balign	4096
+idt:	.skip	4096
+	.globl	tables
+tables:	.skip	0x6000
+	.skip	0x4000
+stack_top:
+
+	.section .note.GNU-stack, "", @progbits

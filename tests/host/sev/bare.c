@@ -1,0 +1,788 @@
+/*
+ * A program instead of an operating system: what no hypervisor does, or does
+ * wrong only once, asked of the processor and of the firmware directly.
+ *
+ * SPDX-License-Identifier: GPL-2.0-or-later
+ *
+ * AMD64 Architecture Programmer's Manual volume 2, chapter 15 and appendix B;
+ * Secure Encrypted Virtualization API, publication 55766.
+ */
+
+#include <stdarg.h>
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+/* Words of the machine */
+
+static inline void outb(uint16_t port, uint8_t v)
+{
+    asm volatile("outb %0, %1" : : "a"(v), "Nd"(port));
+}
+
+static inline uint8_t inb(uint16_t port)
+{
+    uint8_t v;
+
+    asm volatile("inb %1, %0" : "=a"(v) : "Nd"(port));
+    return v;
+}
+
+static inline void outl(uint16_t port, uint32_t v)
+{
+    asm volatile("outl %0, %1" : : "a"(v), "Nd"(port));
+}
+
+static inline uint32_t inl(uint16_t port)
+{
+    uint32_t v;
+
+    asm volatile("inl %1, %0" : "=a"(v) : "Nd"(port));
+    return v;
+}
+
+static inline void outw(uint16_t port, uint16_t v)
+{
+    asm volatile("outw %0, %1" : : "a"(v), "Nd"(port));
+}
+
+static inline uint64_t rdmsr(uint32_t msr)
+{
+    uint32_t lo, hi;
+
+    asm volatile("rdmsr" : "=a"(lo), "=d"(hi) : "c"(msr));
+    return (uint64_t)hi << 32 | lo;
+}
+
+static inline void wrmsr(uint32_t msr, uint64_t v)
+{
+    asm volatile("wrmsr" : : "c"(msr), "a"((uint32_t)v),
+                 "d"((uint32_t)(v >> 32)));
+}
+
+void *memset(void *p, int c, size_t n)
+{
+    for (size_t i = 0; i < n; i++) {
+        ((volatile uint8_t *)p)[i] = c;
+    }
+    return p;
+}
+
+void *memcpy(void *to, const void *from, size_t n)
+{
+    for (size_t i = 0; i < n; i++) {
+        ((volatile uint8_t *)to)[i] = ((const uint8_t *)from)[i];
+    }
+    return to;
+}
+
+static bool same(const void *a, const void *b, size_t n)
+{
+    const volatile uint8_t *x = a, *y = b;
+
+    for (size_t i = 0; i < n; i++) {
+        if (x[i] != y[i]) {
+            return false;
+        }
+    }
+    return true;
+}
+
+/* What it says */
+
+static void put(char c)
+{
+    while (!(inb(0x3fd) & 0x20)) {
+    }
+    outb(0x3f8, c);
+}
+
+static void put_hex(uint64_t v)
+{
+    bool started = false;
+
+    put('0');
+    put('x');
+    for (int i = 60; i >= 0; i -= 4) {
+        int digit = (v >> i) & 15;
+
+        started |= digit || !i;
+        if (started) {
+            put("0123456789abcdef"[digit]);
+        }
+    }
+}
+
+/* %s, and %x for 64 bits */
+static void say(const char *format, ...)
+{
+    va_list ap;
+
+    va_start(ap, format);
+    for (; *format; format++) {
+        if (*format == '%' && format[1] == 's') {
+            for (const char *s = va_arg(ap, const char *); *s; s++) {
+                put(*s);
+            }
+            format++;
+        } else if (*format == '%' && format[1] == 'x') {
+            put_hex(va_arg(ap, uint64_t));
+            format++;
+        } else {
+            put(*format);
+        }
+    }
+    va_end(ap);
+}
+
+static int checks, failures;
+
+static void check(const char *what, uint64_t is, uint64_t wanted)
+{
+    checks++;
+    if (is != wanted) {
+        failures++;
+        say("FAILED: %s: %x, expected %x\n", what, is, wanted);
+    }
+}
+
+static void check_not(const char *what, uint64_t is, uint64_t unwanted)
+{
+    checks++;
+    if (is == unwanted) {
+        failures++;
+        say("FAILED: %s: %x\n", what, is);
+    }
+}
+
+/* The firmware's mailbox, polled */
+
+#define SUCCESS 0x00
+#define INVALID_PLATFORM_STATE 0x01
+#define INVALID_GUEST_STATE 0x02
+#define INVALID_LENGTH 0x04
+#define POLICY_FAILURE 0x07
+#define INACTIVE 0x08
+#define INVALID_ADDRESS 0x09
+#define ASID_OWNED 0x0c
+#define INVALID_ASID 0x0d
+#define DFFLUSH_REQUIRED 0x0f
+#define INVALID_GUEST 0x10
+#define INVALID_COMMAND 0x11
+#define ACTIVE 0x12
+#define UNSUPPORTED 0x15
+#define INVALID_PARAM 0x16
+#define SECURE_DATA_INVALID 0x18
+
+#define INIT 0x001
+#define SHUTDOWN 0x002
+#define PLATFORM_RESET 0x003
+#define PLATFORM_STATUS 0x004
+#define PEK_GEN 0x005
+#define PEK_CSR 0x006
+#define PDH_CERT_EXPORT 0x008
+#define PDH_GEN 0x009
+#define DF_FLUSH 0x00a
+#define DOWNLOAD_FIRMWARE 0x00b
+#define GET_ID 0x00c
+#define INIT_EX 0x00d
+#define DECOMMISSION 0x020
+#define ACTIVATE 0x021
+#define DEACTIVATE 0x022
+#define GUEST_STATUS 0x023
+#define LAUNCH_START 0x030
+#define LAUNCH_UPDATE_DATA 0x031
+#define LAUNCH_UPDATE_VMSA 0x032
+#define LAUNCH_MEASURE 0x033
+#define LAUNCH_UPDATE_SECRET 0x034
+#define LAUNCH_FINISH 0x035
+#define SEND_START 0x040
+#define RECEIVE_START 0x050
+#define DBG_DECRYPT 0x060
+#define DBG_ENCRYPT 0x061
+
+static volatile uint8_t *psp;
+
+static void psp_write(uint32_t reg, uint32_t v)
+{
+    *(volatile uint32_t *)(psp + reg) = v;
+}
+
+static uint32_t psp_read(uint32_t reg)
+{
+    return *(volatile uint32_t *)(psp + reg);
+}
+
+static uint32_t command_at(uint32_t id, uint64_t buffer)
+{
+    uint32_t r;
+
+    psp_write(0x105e0, buffer);
+    psp_write(0x105e4, buffer >> 32);
+    psp_write(0x10580, id << 16);
+    do {
+        r = psp_read(0x10580);
+    } while (!(r & 0x80000000));
+    return r & 0xffff;
+}
+
+/* A command's buffer: words of 32 bits, as the specification lays them out */
+static uint32_t buffer[32] __attribute__((aligned(4096)));
+
+static uint32_t command(uint32_t id, int words, ...)
+{
+    va_list ap;
+
+    memset(buffer, 0, sizeof(buffer));
+    va_start(ap, words);
+    for (int i = 0; i < words; i++) {
+        buffer[i] = va_arg(ap, uint32_t);
+    }
+    va_end(ap);
+    return command_at(id, (uintptr_t)buffer);
+}
+
+#define LO(p) ((uint32_t)(uintptr_t)(p))
+
+static bool find_psp(void)
+{
+    for (uint32_t device = 0; device < 32; device++) {
+        uint32_t config = 0x80000000 | device << 11;
+
+        outl(0xcf8, config);
+        if (inl(0xcfc) == 0x14561022) {
+            outl(0xcf8, config | 0x18);
+            psp = (void *)(uintptr_t)(inl(0xcfc) & ~0xfU);
+            outl(0xcf8, config | 4);
+            outw(0xcfc, 2);
+            return true;
+        }
+    }
+    return false;
+}
+
+/* Guests */
+
+extern const uint8_t guest_mark[], guest_mark_end[];
+extern const uint8_t guest_insns[], guest_insns_end[];
+extern const uint8_t guest_npf[], guest_npf_end[];
+extern uint64_t tables[];
+void vmrun(uint64_t vmcb);
+
+static uint8_t vmcb[4096] __attribute__((aligned(4096)));
+static uint8_t hsave[4096] __attribute__((aligned(4096)));
+static uint8_t msrpm[8192] __attribute__((aligned(4096)));
+static uint8_t iopm[12288] __attribute__((aligned(4096)));
+static uint8_t ram[4][4096] __attribute__((aligned(4096)));
+static uint8_t measured[4096] __attribute__((aligned(4096)));
+static uint8_t copy[4096] __attribute__((aligned(4096)));
+static uint64_t nested[4][512] __attribute__((aligned(4096)));
+
+#define VMCB(type, offset) (*(volatile type *)(vmcb + (offset)))
+#define INTERCEPT_CR VMCB(uint32_t, 0x00)
+#define INTERCEPT_EXCP VMCB(uint32_t, 0x08)
+#define INTERCEPT VMCB(uint64_t, 0x0c)
+#define ASID VMCB(uint32_t, 0x58)
+#define INT_CTL VMCB(uint32_t, 0x60)
+#define EXIT_CODE VMCB(uint64_t, 0x70)
+#define EXIT_INFO_1 VMCB(uint64_t, 0x78)
+#define EXIT_INFO_2 VMCB(uint64_t, 0x80)
+#define NESTED VMCB(uint64_t, 0x90)
+#define NESTED_CR3 VMCB(uint64_t, 0xb0)
+#define LBR VMCB(uint64_t, 0xb8)
+#define NEXT_RIP VMCB(uint64_t, 0xc8)
+#define INSN_LEN VMCB(uint8_t, 0xd0)
+#define INSN_BYTES (vmcb + 0xd1)
+#define RIP VMCB(uint64_t, 0x578)
+#define RAX VMCB(uint64_t, 0x5f8)
+#define DEBUGCTL VMCB(uint64_t, 0x670)
+#define BR_FROM VMCB(uint64_t, 0x678)
+
+#define NP 1
+#define SEV 2
+#define SEV_ES 4
+#define EXIT_NPF 0x400
+#define EXIT_VMMCALL 0x81
+#define EXIT_INVALID (~0ULL)
+
+static void segment(uint32_t at, uint16_t attributes)
+{
+    VMCB(uint16_t, 0x400 + at) = 0;
+    VMCB(uint16_t, 0x402 + at) = attributes;
+    VMCB(uint32_t, 0x404 + at) = 0xffff;
+    VMCB(uint64_t, 0x408 + at) = 0;
+}
+
+/* A guest in real mode, whose first 16 KiB are ram[] */
+static void prepare(uint32_t asid, uint64_t nested_ctl)
+{
+    memset(vmcb, 0, sizeof(vmcb));
+    INTERCEPT_EXCP = ~0U;
+    /* all of the first and of the second word but reading and writing flags */
+    INTERCEPT = (~0ULL & ~(3ULL << 16)) & 0xfffffffffffULL;
+    VMCB(uint64_t, 0x40) = (uintptr_t)iopm;
+    VMCB(uint64_t, 0x48) = (uintptr_t)msrpm;
+    ASID = asid;
+    INT_CTL = 1 << 24;          /* V_INTR_MASKING */
+    NESTED = nested_ctl;
+    NESTED_CR3 = (uintptr_t)nested[0];
+    segment(0x00, 0x93);        /* ES */
+    segment(0x10, 0x9b);        /* CS */
+    segment(0x20, 0x93);        /* SS */
+    segment(0x30, 0x93);        /* DS */
+    VMCB(uint64_t, 0x4d0) = 0x1000;             /* EFER.SVME */
+    VMCB(uint64_t, 0x558) = 0x10;               /* CR0 */
+    VMCB(uint64_t, 0x560) = 0x400;              /* DR7 */
+    VMCB(uint64_t, 0x568) = 0xffff0ff0;         /* DR6 */
+    VMCB(uint64_t, 0x570) = 2;                  /* RFLAGS */
+    VMCB(uint64_t, 0x5d8) = 0x1000;             /* RSP */
+
+    nested[0][0] = (uintptr_t)nested[1] | 7;
+    nested[1][0] = (uintptr_t)nested[2] | 7;
+    nested[2][0] = (uintptr_t)nested[3] | 7;
+    memset(nested[3], 0, sizeof(nested[3]));
+    for (int i = 0; i < 4; i++) {
+        nested[3][i] = (uintptr_t)ram[i] | 7;
+    }
+}
+
+static uint64_t run(void)
+{
+    vmrun((uintptr_t)vmcb);
+    return EXIT_CODE;
+}
+
+/* An APIC timer ends a guest that does not end by itself */
+static void watchdog(void)
+{
+    volatile uint32_t *apic = (void *)0xfee00000;
+
+    apic[0xf0 / 4] = 0x1ff;
+    apic[0x3e0 / 4] = 0;                /* divide by 2 */
+    apic[0x320 / 4] = 0x40;             /* one shot, vector 0x40 */
+    apic[0x380 / 4] = 20 * 1000 * 1000;
+}
+
+static void stop_watchdog(void)
+{
+    volatile uint32_t *apic = (void *)0xfee00000;
+
+    apic[0x380 / 4] = 0;
+    apic[0x320 / 4] = 0x10040;
+}
+
+/* Whether the guest could execute its code, and remember something */
+static bool marks(void)
+{
+    uint64_t code;
+
+    watchdog();
+    code = run();
+    stop_watchdog();
+    return code == EXIT_VMMCALL && RAX == 0x6b72614d;
+}
+
+static uint32_t launch(uint32_t policy, uint32_t asid, const uint8_t *code,
+                       size_t len)
+{
+    uint32_t handle;
+
+    memset(ram, 0, sizeof(ram));
+    memcpy(ram[0], code, len);
+    check("LAUNCH_START", command(LAUNCH_START, 2, 0, policy), SUCCESS);
+    handle = buffer[0];
+    check("ACTIVATE", command(ACTIVATE, 2, handle, asid), SUCCESS);
+    check("LAUNCH_UPDATE_DATA",
+          command(LAUNCH_UPDATE_DATA, 5, handle, 0, LO(ram), 0, 4096),
+          SUCCESS);
+    check("LAUNCH_MEASURE without a buffer",
+          command(LAUNCH_MEASURE, 5, handle, 0, 0, 0, 0), INVALID_LENGTH);
+    check("its length", buffer[4], 48);
+    check("LAUNCH_MEASURE",
+          command(LAUNCH_MEASURE, 5, handle, 0, LO(measured), 0, 48), SUCCESS);
+    check("LAUNCH_FINISH", command(LAUNCH_FINISH, 1, handle), SUCCESS);
+    return handle;
+}
+
+static void end(uint32_t handle)
+{
+    check("DEACTIVATE", command(DEACTIVATE, 1, handle), SUCCESS);
+    check("DECOMMISSION", command(DECOMMISSION, 1, handle), SUCCESS);
+    check("DF_FLUSH", command(DF_FLUSH, 0), SUCCESS);
+}
+
+static uint32_t platform_state(void)
+{
+    check("PLATFORM_STATUS", command(PLATFORM_STATUS, 0), SUCCESS);
+    return (buffer[0] >> 16) & 0xff;
+}
+
+/* The processor without SEV: what an intercept tells */
+static void test_intercepts(void)
+{
+    static const struct {
+        const char *name;
+        uint32_t code;
+        uint64_t info_1;
+        uint64_t mask;
+    } wanted[] = {
+        { "CPUID", 0x72, 0, 0 },
+        { "MOV to CR0", 0x10, 1ULL << 63 | 2, ~0ULL },
+        { "MOV from CR4", 0x04, 1ULL << 63 | 1, ~0ULL },
+        { "INT 0x42", 0x75, 0x42, ~0ULL },
+        { "INT3", 0x43, 0, 0 },
+        { "MOV to DX", 0, 0, 0 },
+        /* (not: the size of the address) */
+        { "OUT", 0x7b, 0x80U << 16 | 1 << 4, ~0x380ULL },
+        { "MOV to ECX", 0, 0, 0 },
+        { "RDMSR", 0x7c, 0, ~0ULL },
+        { "INVLPG", 0x79, 0x123, ~0ULL },
+        { "PAUSE", 0x77, 0, 0 },
+        { "VMMCALL", EXIT_VMMCALL, 0, 0 },
+    };
+    /* the lengths of these instructions, the way they are assembled */
+    static const uint8_t len[] = { 2, 3, 3, 2, 1, 3, 1, 6, 2, 5, 2, 3 };
+    /* what is intercepted is skipped, what is not is executed */
+    uint64_t rip = 0, from = 0;
+
+    memcpy(ram[0], guest_insns, guest_insns_end - guest_insns);
+    memset(msrpm, 0xff, sizeof(msrpm));
+    memset(iopm, 0xff, sizeof(iopm));
+    prepare(1, NP);
+    INTERCEPT_CR = ~0U;
+    for (size_t i = 0; i < sizeof(len); i++) {
+        if (wanted[i].code) {
+            RIP = from;
+            check(wanted[i].name, run(), wanted[i].code);
+            check("its EXITINFO1", EXIT_INFO_1 & wanted[i].mask,
+                  wanted[i].info_1);
+            check("its address", RIP, rip);
+            check("its NRIP", NEXT_RIP, rip + len[i]);
+            from = rip + len[i];
+        }
+        rip += len[i];
+    }
+
+    memset(ram[0], 0, sizeof(ram[0]));
+    memcpy(ram[0], guest_npf, guest_npf_end - guest_npf);
+    prepare(1, NP);
+    check("#NPF", run(), EXIT_NPF);
+    check("its address", EXIT_INFO_2, 0x9000);
+    check("its NRIP", NEXT_RIP, 0);
+    check("its number of bytes", INSN_LEN, 15);
+    check("its bytes", same(INSN_BYTES, ram[0], 15), true);
+
+    /* LBR virtualization */
+    memcpy(ram[0], guest_mark, guest_mark_end - guest_mark);
+    prepare(1, NP);
+    wrmsr(0x1d9, 2);
+    LBR = 1;
+    DEBUGCTL = 1;
+    BR_FROM = 0x1234;
+    check("a guest with LBR", run(), EXIT_VMMCALL);
+    check("the guest's DEBUGCTL", DEBUGCTL, 1);
+    check("the guest's last branch", BR_FROM, 0x1234);
+    check("the host's DEBUGCTL", rdmsr(0x1d9), 2);
+    wrmsr(0x1d9, 0);
+}
+
+/* Each command needs its state */
+static void test_states(void)
+{
+    static const uint32_t need_init[] = {
+        PEK_GEN, PEK_CSR, PDH_CERT_EXPORT, PDH_GEN, DF_FLUSH, LAUNCH_START,
+        DECOMMISSION, ACTIVATE, DEACTIVATE, GUEST_STATUS, LAUNCH_UPDATE_DATA,
+        LAUNCH_MEASURE, LAUNCH_FINISH, DBG_DECRYPT, DBG_ENCRYPT,
+    };
+    uint32_t handle, other;
+
+    check("the first state", platform_state(), 0);
+    for (size_t i = 0; i < sizeof(need_init) / sizeof(need_init[0]); i++) {
+        check("a command before INIT", command(need_init[i], 0),
+              INVALID_PLATFORM_STATE);
+    }
+    check("no command", command(0x0ff, 0), INVALID_COMMAND);
+    check("a buffer that is not RAM",
+          command_at(PLATFORM_STATUS, 0xfee00000), INVALID_ADDRESS);
+    check("INIT with flags that there are not", command(INIT, 1, 2),
+          INVALID_PARAM);
+    check("PLATFORM_RESET", command(PLATFORM_RESET, 0), SUCCESS);
+    check("INIT", command(INIT, 0), SUCCESS);
+    check("the state after INIT", platform_state(), 1);
+    check("INIT twice", command(INIT, 0), INVALID_PLATFORM_STATE);
+    check("PLATFORM_RESET after INIT", command(PLATFORM_RESET, 0),
+          INVALID_PLATFORM_STATE);
+    check("DOWNLOAD_FIRMWARE", command(DOWNLOAD_FIRMWARE, 0), UNSUPPORTED);
+    check("RECEIVE_START", command(RECEIVE_START, 0), UNSUPPORTED);
+    check("PEK_CSR to a short buffer", command(PEK_CSR, 3, LO(ram), 0, 16),
+          INVALID_LENGTH);
+    check("its length", buffer[2], 0x824);
+    check("GET_ID", command(GET_ID, 3, LO(ram), 0, 128), SUCCESS);
+
+    check("LAUNCH_START for a newer firmware",
+          command(LAUNCH_START, 2, 0, 0x00010000), POLICY_FAILURE);
+    check("LAUNCH_START with half a session",
+          command(LAUNCH_START, 7, 0, 0, LO(ram), 0, 16, 0, LO(ram)),
+          INVALID_LENGTH);
+    check("LAUNCH_START sharing the key of nobody",
+          command(LAUNCH_START, 2, 77, 0), INVALID_GUEST);
+    check("no guest was made", platform_state(), 1);
+
+    check("LAUNCH_START", command(LAUNCH_START, 2, 0, 2), SUCCESS);
+    handle = buffer[0];
+    check("the state with a guest", platform_state(), 2);
+    check("LAUNCH_START sharing what is not to be shared",
+          command(LAUNCH_START, 2, handle, 2), POLICY_FAILURE);
+    check("PEK_GEN with a guest", command(PEK_GEN, 0), INVALID_PLATFORM_STATE);
+    check("a command for nobody", command(ACTIVATE, 2, 77, 5), INVALID_GUEST);
+    check("LAUNCH_UPDATE_DATA before ACTIVATE",
+          command(LAUNCH_UPDATE_DATA, 5, handle, 0, LO(ram), 0, 4096),
+          INACTIVE);
+    check("ACTIVATE, ASID 0", command(ACTIVATE, 2, handle, 0), INVALID_ASID);
+    check("ACTIVATE, an ASID of SEV-ES", command(ACTIVATE, 2, handle, 4),
+          INVALID_ASID);
+    check("ACTIVATE, an ASID too many", command(ACTIVATE, 2, handle, 17),
+          INVALID_ASID);
+    check("ACTIVATE", command(ACTIVATE, 2, handle, 5), SUCCESS);
+    check("ACTIVATE twice", command(ACTIVATE, 2, handle, 6), ACTIVE);
+    check("LAUNCH_START", command(LAUNCH_START, 2, 0, 0), SUCCESS);
+    other = buffer[0];
+    check("ACTIVATE, another guest's ASID", command(ACTIVATE, 2, other, 5),
+          ASID_OWNED);
+    check("GUEST_STATUS", command(GUEST_STATUS, 1, handle), SUCCESS);
+    check("its policy", buffer[1], 2);
+    check("its ASID", buffer[2], 5);
+    check("its state", buffer[3] & 0xff, 1);
+    check("an unaligned address",
+          command(LAUNCH_UPDATE_DATA, 5, handle, 0, LO(ram) + 8, 0, 4096),
+          INVALID_ADDRESS);
+    check("an unaligned length",
+          command(LAUNCH_UPDATE_DATA, 5, handle, 0, LO(ram), 0, 4090),
+          INVALID_LENGTH);
+    check("what is not RAM",
+          command(LAUNCH_UPDATE_DATA, 5, handle, 0, 0xfee00000, 0, 4096),
+          INVALID_ADDRESS);
+    check("LAUNCH_UPDATE_VMSA without SEV-ES",
+          command(LAUNCH_UPDATE_VMSA, 5, handle, 0, LO(ram), 0, 4096),
+          POLICY_FAILURE);
+    check("LAUNCH_FINISH before LAUNCH_MEASURE",
+          command(LAUNCH_FINISH, 1, handle), INVALID_GUEST_STATE);
+    check("LAUNCH_UPDATE_SECRET before LAUNCH_MEASURE",
+          command(LAUNCH_UPDATE_SECRET, 1, handle), INVALID_GUEST_STATE);
+    check("LAUNCH_MEASURE",
+          command(LAUNCH_MEASURE, 5, handle, 0, LO(measured), 0, 48), SUCCESS);
+    check("LAUNCH_UPDATE_DATA after LAUNCH_MEASURE",
+          command(LAUNCH_UPDATE_DATA, 5, handle, 0, LO(ram), 0, 4096),
+          INVALID_GUEST_STATE);
+    check("LAUNCH_FINISH", command(LAUNCH_FINISH, 1, handle), SUCCESS);
+    check("LAUNCH_FINISH twice", command(LAUNCH_FINISH, 1, handle),
+          INVALID_GUEST_STATE);
+    check("SEND_START", command(SEND_START, 1, handle), UNSUPPORTED);
+    check("DECOMMISSION of an active guest", command(DECOMMISSION, 1, handle),
+          ACTIVE);
+    check("DEACTIVATE", command(DEACTIVATE, 1, handle), SUCCESS);
+    check("ACTIVATE before DF_FLUSH", command(ACTIVATE, 2, other, 5),
+          DFFLUSH_REQUIRED);
+    check("DF_FLUSH", command(DF_FLUSH, 0), SUCCESS);
+    check("ACTIVATE after DF_FLUSH", command(ACTIVATE, 2, other, 5), SUCCESS);
+    check("DECOMMISSION", command(DECOMMISSION, 1, handle), SUCCESS);
+    check("a command for who is gone", command(GUEST_STATUS, 1, handle),
+          INVALID_GUEST);
+    check("the state with a guest", platform_state(), 2);
+    end(other);
+    check("the state without guests", platform_state(), 1);
+}
+
+/* INIT_EX keeps the identity in memory that the host provides */
+static void test_identity(void)
+{
+    static uint8_t nv[32768] __attribute__((aligned(4096)));
+    static uint8_t csr[2][0x824] __attribute__((aligned(4096)));
+
+    memset(nv, 0xff, sizeof(nv));
+    check("SHUTDOWN", command(SHUTDOWN, 0), SUCCESS);
+    check("INIT_EX with a small area",
+          command(INIT_EX, 9, 36, 0, 0, 0, 0, 0, LO(nv), 0, 4096),
+          INVALID_LENGTH);
+    for (int i = 0; i < 2; i++) {
+        check("INIT_EX",
+              command(INIT_EX, 9, 36, 0, 0, 0, 0, 0, LO(nv), 0, sizeof(nv)),
+              SUCCESS);
+        check("PEK_CSR",
+              command(PEK_CSR, 3, LO(csr[i]), 0, sizeof(csr[i])), SUCCESS);
+        check("SHUTDOWN", command(SHUTDOWN, 0), SUCCESS);
+        /* in between, the platform is somebody else */
+        check("PLATFORM_RESET", command(PLATFORM_RESET, 0), SUCCESS);
+    }
+    check("the identity is the same", same(csr[0], csr[1], sizeof(csr[0])),
+          true);
+    nv[100] ^= 1;
+    check("INIT_EX with an area that has changed",
+          command(INIT_EX, 9, 36, 0, 0, 0, 0, 0, LO(nv), 0, sizeof(nv)),
+          SECURE_DATA_INVALID);
+    check("the state after that", platform_state(), 0);
+    check("INIT", command(INIT, 0), SUCCESS);
+}
+
+/* VMRUN with SEV: what is refused, and what is encrypted */
+static void test_encryption(void)
+{
+    uint32_t handle, other;
+    size_t len = guest_mark_end - guest_mark;
+
+    check("SYSCFG.MemEncryptEn", (rdmsr(0xc0010010) >> 23) & 1, 1);
+    check("HWCR.SmmLock", rdmsr(0xc0010015) & 1, 1);
+    check("the SEV status of a host", rdmsr(0xc0010131), 0);
+
+    handle = launch(0, 5, guest_mark, len);
+    prepare(5, SEV);
+    check("SEV without nested paging", run(), EXIT_INVALID);
+    prepare(4, NP | SEV);
+    check("SEV with an ASID of SEV-ES", run(), EXIT_INVALID);
+    prepare(17, NP | SEV);
+    check("SEV with an ASID too many", run(), EXIT_INVALID);
+    prepare(0, NP | SEV);
+    check("ASID 0", run(), EXIT_INVALID);
+    prepare(1, NP | SEV | SEV_ES);
+    check("SEV-ES", run(), EXIT_INVALID);
+    prepare(5, NP | SEV_ES);
+    check("SEV-ES without SEV", run(), EXIT_INVALID);
+
+    check("the guest's code is not to be seen",
+          same(ram[0], guest_mark, len), false);
+    prepare(5, NP | SEV);
+    check("a guest with its key", marks(), true);
+    check_not("what it wrote is not to be seen",
+              *(volatile uint32_t *)(ram[0] + 0x800), 0x6b72614d);
+    memcpy(copy, ram[0], sizeof(copy));
+
+    /* The same pages with other keys */
+    prepare(5, NP);
+    check("the guest without SEV", marks(), false);
+    memcpy(ram[0], copy, sizeof(copy));
+    prepare(7, NP | SEV);
+    check("an ASID that was never activated", marks(), false);
+    memcpy(ram[0], copy, sizeof(copy));
+    other = launch(0, 6, guest_mark, len);
+    prepare(6, NP | SEV);
+    check("another guest with its own key", marks(), true);
+    memcpy(ram[0], copy, sizeof(copy));
+    prepare(6, NP | SEV);
+    check("the ASID of another guest", marks(), false);
+    memcpy(ram[0], copy, sizeof(copy));
+    prepare(5, NP | SEV);
+    check("the guest after all that", marks(), true);
+
+    /* Ciphertext depends on where it is */
+    memcpy(copy, ram[0], sizeof(copy));
+    memcpy(ram[1], copy, sizeof(copy));
+    prepare(5, NP | SEV);
+    nested[3][0] = (uintptr_t)ram[1] | 7;
+    check("the guest's page in another place", marks(), false);
+
+    /* Two guests that share a key */
+    check("LAUNCH_START with a guest's key",
+          command(LAUNCH_START, 2, handle, 0), SUCCESS);
+    {
+        uint32_t sharer = buffer[0];
+
+        check("ACTIVATE", command(ACTIVATE, 2, sharer, 8), SUCCESS);
+        memcpy(ram[0], copy, sizeof(copy));
+        prepare(8, NP | SEV);
+        check("a guest that shares the key", marks(), true);
+        end(sharer);
+    }
+
+    /* The firmware's debugger */
+    memcpy(ram[0], copy, sizeof(copy));
+    check("DBG_DECRYPT",
+          command(DBG_DECRYPT, 7, handle, 0, LO(ram[0]), 0, LO(ram[2]), 0,
+                  4096), SUCCESS);
+    check("what the debugger sees", same(ram[2], guest_mark, len), true);
+    ram[2][len + 16] = 0x55;
+    check("DBG_ENCRYPT",
+          command(DBG_ENCRYPT, 7, handle, 0, LO(ram[2]), 0, LO(ram[0]), 0,
+                  4096), SUCCESS);
+    check("it is ciphertext", same(ram[0], ram[2], 64), false);
+    memset(ram[2], 0, sizeof(ram[2]));
+    check("DBG_DECRYPT",
+          command(DBG_DECRYPT, 7, handle, 0, LO(ram[0]), 0, LO(ram[2]), 0,
+                  4096), SUCCESS);
+    check("what the debugger wrote", ram[2][len + 16], 0x55);
+    prepare(5, NP | SEV);
+    check("the guest after the debugger", marks(), true);
+
+    /* Without its ASID it is lost */
+    memcpy(copy, ram[0], sizeof(copy));
+    check("DEACTIVATE", command(DEACTIVATE, 1, handle), SUCCESS);
+    prepare(5, NP | SEV);
+    check("a guest that was deactivated", marks(), false);
+    check("DF_FLUSH", command(DF_FLUSH, 0), SUCCESS);
+    check("ACTIVATE elsewhere", command(ACTIVATE, 2, handle, 9), SUCCESS);
+    memcpy(ram[0], copy, sizeof(copy));
+    prepare(9, NP | SEV);
+    check("a guest with another ASID, but its key", marks(), true);
+    end(handle);
+    end(other);
+
+    handle = launch(1, 5, guest_mark, len);
+    check("DBG_DECRYPT against the policy",
+          command(DBG_DECRYPT, 7, handle, 0, LO(ram[0]), 0, LO(ram[2]), 0,
+                  4096), POLICY_FAILURE);
+    end(handle);
+
+    /* Fewer bytes than a page */
+    memset(ram, 0, sizeof(ram));
+    memcpy(ram[0] + 0x100, guest_mark, len);
+    memset(ram[0] + 0x200, 0x77, 16);
+    check("LAUNCH_START", command(LAUNCH_START, 2, 0, 0), SUCCESS);
+    handle = buffer[0];
+    check("ACTIVATE", command(ACTIVATE, 2, handle, 5), SUCCESS);
+    check("LAUNCH_UPDATE_DATA",
+          command(LAUNCH_UPDATE_DATA, 5, handle, 0, LO(ram[0]) + 0x100, 0, 32),
+          SUCCESS);
+    check("the rest of the page", ram[0][0x200], 0x77);
+    check("the part", same(ram[0] + 0x100, guest_mark, len), false);
+    prepare(5, NP | SEV);
+    RIP = 0x100;
+    check("a guest of two lines", marks(), true);
+    end(handle);
+
+    /* Bytes of an instruction that only the processor can read */
+    memset(copy, 0x90, sizeof(copy));
+    memcpy(copy, guest_npf, guest_npf_end - guest_npf);
+    handle = launch(0, 5, copy, 64);
+    prepare(5, NP | SEV);
+    memcpy(copy, guest_npf, guest_npf_end - guest_npf);
+    check("#NPF of a guest with SEV", run(), EXIT_NPF);
+    check("its number of bytes", INSN_LEN, 15);
+    check("its bytes", same(INSN_BYTES, copy, guest_npf_end - guest_npf),
+          true);
+    end(handle);
+}
+
+int main(void)
+{
+    say("init: scenario bare\n");
+    /* no interrupt but the watchdog's */
+    outb(0x21, 0xff);
+    outb(0xa1, 0xff);
+    wrmsr(0xc0010117, (uintptr_t)hsave);
+    if (!find_psp()) {
+        say("init: verdict FAILED there is no PSP\n");
+    } else {
+        test_intercepts();
+        test_states();
+        test_identity();
+        test_encryption();
+        say("%x checks\n", (uint64_t)checks);
+        if (failures) {
+            say("init: verdict FAILED %x checks\n", (uint64_t)failures);
+        } else {
+            say("init: verdict ok\n");
+        }
+    }
+    /* power off: ICH9's PM1a control register, as SeaBIOS set it up */
+    outw(0x604, 0x2000);
+    return 0;
+}
