@@ -10,7 +10,7 @@ VARIANT =
 help:
 	@echo 'make demo       hand a running Debian guest over, ten times'
 	@echo 'make check      build, and run all tests'
-	@echo 'make bench      compare with cpr-transfer and with precopy'
+	@echo 'make bench      compare with cpr-transfer and with precopy; cost of emulated SEV'
 	@echo 'make build      compile   [BASE=new|old|VERSION] [VARIANT=clang|asan|fuzz]'
 	@echo 'make refresh    edits of QEMU files in the build tree go into the patches'
 	@echo '                [BASE=...] [PATCH=topic/name]'
@@ -32,6 +32,7 @@ check:
 bench:
 	@scripts/build new
 	@tests/bench/run
+	@tests/bench/sev
 
 refresh:
 	@PATCH='$(PATCH)' scripts/refresh $(BASE)

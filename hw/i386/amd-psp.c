@@ -26,7 +26,6 @@
 #include "crypto/random.h"
 #include "hw/pci/msi.h"
 #include "hw/pci/pci_device.h"
-#include "migration/vmstate.h"
 #include "monitor/hmp-target.h"
 #include "monitor/monitor.h"
 #include "tcg/sev_memory.h"
@@ -1301,12 +1300,6 @@ static void psp_finalize(Object *obj)
     qemu_mutex_destroy(&AMD_PSP(obj)->lock);
 }
 
-/* sev_memory.c blocks migration, with a reason; this is for -only-migratable */
-static const VMStateDescription vmstate_psp = {
-    .name = TYPE_AMD_PSP,
-    .unmigratable = 1,
-};
-
 static void psp_class_init(ObjectClass *klass, void *data)
 {
     DeviceClass *dc = DEVICE_CLASS(klass);
@@ -1319,7 +1312,7 @@ static void psp_class_init(ObjectClass *klass, void *data)
     pc->class_id = 0x1080;      /* other encryption controller */
     dc->desc = "AMD Platform Security Processor with SEV firmware (emulated)";
     dc->hotpluggable = false;
-    dc->vmsd = &vmstate_psp;
+    /* no vmsd: sev_memory.c blocks migration, and says why */
     device_class_set_legacy_reset(dc, psp_reset);
     set_bit(DEVICE_CATEGORY_MISC, dc->categories);
 }

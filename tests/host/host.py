@@ -53,7 +53,7 @@ def command(args, directory, serial):
 def layers(args, directory):
     """The initramfs: its parts behind each other"""
     names = ['base'] + {'selftests': ['selftests'], 'guest-linux': ['guest'],
-                        'guest-plain': ['guest']}.get(args.scenario, [])
+                        'shell': ['guest']}.get(args.scenario, [])
     with open(os.path.join(directory, f'{args.scenario}.initrd'), 'wb') as out:
         for name in names:
             with open(os.path.join(directory, f'{name}.cpio'), 'rb') as part:
@@ -128,7 +128,7 @@ def run(args, directory):
                 print(re.sub('\x1b\\[[0-9;=?]*[A-Za-z]', '', line), flush=True)
                 if first is None and line.startswith('init: scenario'):
                     first = time.monotonic() - begin
-                    print(f'({first:.1f} s from power on)', flush=True)
+                    print(f'({first:.2f} s from power on)', flush=True)
                 if line.startswith('init: verdict '):
                     verdict = line[len('init: verdict '):]
                 elif 'Kernel panic' in line and verdict is None:

@@ -1,6 +1,18 @@
 # shellcheck shell=sh
 # What the scenarios of the host `sev` share; sourced.
 
+set -eu
+cd /tmp
+answer=         # of the guest's QEMU, or of who is outside
+qemu=           # its process
+line=           # what the guest said last
+
+# within SECONDS VARIABLE: read a line (the host's shell can do more than sh)
+within() {
+    # shellcheck disable=SC3045,SC2229
+    read -r -t "$1" "$2"
+}
+
 fail() {
     echo "$*" > /tmp/reason
     echo "FAILED: $*"
@@ -57,7 +69,7 @@ start() {
         -chardev pipe,id=serial,path=serial -serial chardev:serial \
         -chardev pipe,id=qmp,path=qmp -mon chardev=qmp,mode=control "$@" &
     qemu=$!
-    read -r -t 60 _line <&7 || fail "QEMU does not come up"
+    within 60 answer <&7 || fail "QEMU does not come up"
     qmp '{"execute": "qmp_capabilities"}'
 }
 
@@ -65,7 +77,7 @@ start() {
 qmp() {
     echo "$1" >&6
     while :; do
-        read -r -t 120 answer <&7 || fail "QEMU does not answer: $1"
+        within 120 answer <&7 || fail "QEMU does not answer: $1"
         case $answer in
         '{"return"'*) return 0 ;;
         '{"error"'*) fail "$1: $answer" ;;
@@ -73,15 +85,15 @@ qmp() {
     done
 }
 
-# heard: the guest's next line, in $line
+# heard SECONDS: the guest's next line, in $line
 heard() {
-    read -r -t "${1:-60}" line <&5 || fail "the guest is silent"
+    within "$1" line <&5 || fail "the guest is silent"
     echo "guest: $line"
 }
 
 # expect_line LINE
 expect_line() {
-    heard
+    heard 60
     [ "$line" = "$1" ] || fail "the guest did not say '$1'"
 }
 

@@ -1,113 +1,23 @@
 /*
- * The smallest guest that can look at its own encryption: a firmware image of
- * 64 KiB for the top of the first 4 GiB.
+ * The smallest guest that can look at its own encryption.
  *
  * SPDX-License-Identifier: GPL-2.0-or-later
  *
- * Maps the first GiB twice: at 0 encrypted, at ALIAS not.  What it finds it
- * says on the first serial line, in lines; a line "fail ..." is the last one.
- * Then it does what single characters on that line ask for:
+ * What it finds it says on the first serial line, in lines; a line "fail ..."
+ * is the last one.  Then it does what single characters on that line ask for:
  *   r  read the page PRIVATE again: "same" or "changed"
  *   s  say the line at SECRET
  *   q  leave
  */
 
-#ifndef C_BIT
-#define C_BIT 51
-#endif
+#include "long-mode.S.inc"
 
-#define TABLES  0x10000
 #define PRIVATE 0x200000
 #define SECOND  0x201000
 #define SHARED  0x300000
 #define SECRET  0x400000
-#define ALIAS   0x8000000000
 
-#define SERIAL  0x3f8
-#define EXIT    0xf4
-
-	.section .text
-	.code16
-	.globl	base
-base:
-start16:
-	cli
-	xorw	%ax, %ax
-	movw	%ax, %ds
-	lgdtl	%cs:(gdtr - base)
-	movl	%cr0, %eax
-	orb	$1, %al
-	movl	%eax, %cr0
-	ljmpl	$0x08, $(0xffff0000 + start32 - base)
-
-	.balign	8
-/* All are marked as accessed: this is in a ROM */
-gdt:
-	.quad	0
-	.quad	0x00cf9b000000ffff	/* 32-bit code */
-	.quad	0x00cf93000000ffff	/* data */
-	.quad	0x00af9b000000ffff	/* 64-bit code */
-gdtr:
-	.word	gdtr - gdt - 1
-	.long	0xffff0000 + gdt - base
-
-	.code32
-start32:
-	movw	$0x10, %ax
-	movw	%ax, %ds
-	movw	%ax, %es
-	movw	%ax, %ss
-	/* Without paging all accesses are private: so are these tables */
-	movl	$TABLES, %edi
-	xorl	%eax, %eax
-	movl	$(5 * 4096 / 4), %ecx
-	cld
-	rep stosl
-	/* level 4: at 0, and at 512 GiB for the alias */
-	movl	$(TABLES + 0x1000 + 7), TABLES
-	movl	$(1 << (C_BIT - 32)), TABLES + 4
-	movl	$(TABLES + 0x2000 + 7), TABLES + 8
-	movl	$(1 << (C_BIT - 32)), TABLES + 12
-	/* level 3: the first GiB, and the one that has the firmware */
-	movl	$(TABLES + 0x3000 + 7), TABLES + 0x1000
-	movl	$(1 << (C_BIT - 32)), TABLES + 0x1004
-	movl	$(0xc0000000 + 0x87), TABLES + 0x1018
-	movl	$(1 << (C_BIT - 32)), TABLES + 0x101c
-	movl	$(TABLES + 0x4000 + 7), TABLES + 0x2000
-	movl	$(1 << (C_BIT - 32)), TABLES + 0x2004
-	/* level 2: pages of 2 MiB, encrypted and not */
-	movl	$(TABLES + 0x3000), %edi
-	movl	$0x87, %eax
-	movl	$512, %ecx
-1:	movl	%eax, (%edi)
-	movl	$(1 << (C_BIT - 32)), 4(%edi)
-	movl	%eax, 0x1000(%edi)
-	movl	$0, 0x1004(%edi)
-	addl	$0x200000, %eax
-	addl	$8, %edi
-	loop	1b
-
-	movl	%cr4, %eax
-	orl	$0x20, %eax
-	movl	%eax, %cr4
-	movl	$TABLES, %eax
-	movl	%eax, %cr3
-	movl	$0xc0000080, %ecx
-	rdmsr
-	orl	$0x100, %eax
-	wrmsr
-	movl	%cr0, %eax
-	orl	$0x80000000, %eax
-	movl	%eax, %cr0
-	ljmpl	$0x18, $(0xffff0000 + start64 - base)
-
-	.code64
-start64:
-	movl	$0x80000, %esp
-	/* CR3 has a C-bit, too */
-	movq	$((1 << C_BIT) + TABLES), %rax
-	movq	%rax, %cr3
-
+main:
 	leaq	hello(%rip), %rsi
 	call	say
 
@@ -249,19 +159,6 @@ resembles:
 	loop	1b
 	clc
 2:	ret
-
-/* rsi: what to say, to the end of the line */
-say:
-	movw	$(SERIAL + 5), %dx
-1:	inb	%dx, %al
-	testb	$0x20, %al
-	jz	1b
-	movw	$SERIAL, %dx
-	lodsb
-	outb	%al, %dx
-	cmpb	$'\n', %al
-	jne	say
-	ret
 
 text:		.ascii	"a secret, or not"
 hello:		.ascii	"tiny: in long mode\n"

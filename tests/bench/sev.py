@@ -1,0 +1,102 @@
+"""What the emulated SEV platform costs: the host that has it, and a guest.
+
+usage: sev.py TOP DIRECTORY [--rounds N]
+
+Boots the emulated host with SEV off and on, in turns; then, in one host, runs
+a guest that touches memory, plain and with SEV, in turns.  Medians, ratios and
+their spread go to DIRECTORY/sev.txt and sev.json.
+"""
+
+import argparse
+import json
+import os
+import re
+import statistics
+import subprocess
+import sys
+
+GOALS = {'boot': 1.05, 'touch': 1.25}
+
+
+def host(top, *options):
+    """Seconds from power on to the scenario's first line, and the lines"""
+    argv = [os.path.join(top, 'tests/host/run'), 'sev', 'bench', *options]
+    result = subprocess.run(argv, stdout=subprocess.PIPE, text=True)
+    found = re.search(r'^\(([0-9.]+) s from power on\)$', result.stdout, re.M)
+    if result.returncode or not found:
+        print(result.stdout)
+        raise RuntimeError('the host failed')
+    return float(found[1]), result.stdout.splitlines()
+
+
+def row(name, unit, values, reference):
+    """Paired: a ratio for each turn, the median of them"""
+    ratios = [a / b for a, b in zip(values, reference)]
+    return {'name': name, 'unit': unit, 'median': statistics.median(values),
+            'least': min(values), 'most': max(values),
+            'ratio': statistics.median(ratios),
+            'ratio_least': min(ratios), 'ratio_most': max(ratios)}
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument('top')
+    parser.add_argument('directory')
+    parser.add_argument('--rounds', type=int, default=7)
+    args = parser.parse_args()
+
+    boot = {'off': [], 'on': []}
+    for n in range(args.rounds):
+        # neither is always the one that comes first
+        for which in (('off', 'on') if n % 2 else ('on', 'off')):
+            seconds, _ = host(args.top, '--append', 'rounds=0',
+                              *(['--plain'] if which == 'off' else []))
+            boot[which].append(seconds)
+        print(f'boot, round {n + 1} of {args.rounds}: off '
+              f"{boot['off'][-1]} s, on {boot['on'][-1]} s", flush=True)
+    _, lines = host(args.top, '--append', f'rounds={args.rounds}',
+                    '--limit', '900')
+    touch = {'plain': [], 'sev': []}
+    for line in lines:
+        words = line.split()
+        if words[:1] == ['bench:']:
+            # 10^9 cycles: the first time, and then again
+            touch[words[1]].append([int(w, 16) / 1e9 for w in words[2:]])
+    columns = {kind: [[t[0] for t in times], [t[1] for t in times],
+                      [t[0] + t[1] for t in times]]
+               for kind, times in touch.items()}
+
+    rows = [row('host boots, SEV off', 's', boot['off'], boot['off']),
+            row('host boots, SEV on', 's', boot['on'], boot['off'])]
+    for i, what in enumerate(('first touch', 'again', 'both')):
+        for kind in 'plain', 'sev':
+            rows.append(row(f'{kind} guest touches memory: {what}',
+                            '10^9 cycles', columns[kind][i],
+                            columns['plain'][i]))
+    out = ['{:40} {:>10} {:>17}  {:12} {:>6} {:>12}'.format(
+        '', 'median', '(least-most)', '', 'ratio', '(least-most)')]
+    for r in rows:
+        out.append('{:40} {:10.3f} {:>17}  {:12} {:6.2f} {:>12}'.format(
+            r['name'], r['median'], f"{r['least']:.3f}-{r['most']:.3f}",
+            r['unit'], r['ratio'],
+            f"{r['ratio_least']:.2f}-{r['ratio_most']:.2f}"))
+    out.append('')
+    out.append(f'{args.rounds} rounds; ratio: to the row without SEV, median '
+               'of the rounds')
+    for what, goal, ratio in (
+            ('the host boots with SEV', GOALS['boot'], rows[1]['ratio']),
+            ('a guest with SEV touches memory', GOALS['touch'],
+             rows[-1]['ratio'])):
+        out.append(f"{'met    ' if ratio <= goal else 'NOT met'} {what}: "
+                   f'at most {goal} times: {ratio:.2f}')
+    print('\n'.join(out))
+    with open(os.path.join(args.directory, 'sev.txt'), 'w') as f:
+        f.write('\n'.join(out) + '\n')
+    with open(os.path.join(args.directory, 'sev.json'), 'w') as f:
+        json.dump({'rounds': args.rounds, 'boot': boot, 'touch': touch,
+                   'rows': rows}, f, indent=1)
+    return 0
+
+
+if __name__ == '__main__':
+    sys.exit(main())
