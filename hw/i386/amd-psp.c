@@ -1075,6 +1075,11 @@ static void psp_work(CPUState *cs, run_on_cpu_data data)
     uint32_t id = PSP_CMDRESP_CMD(w->cmdresp);
     const SevCommand *cmd = sev_command(id);
 
+    if (w->generation != qatomic_read(&w->s->generation)) {
+        /* the machine was reset before it came to this */
+        g_free(w);
+        return;
+    }
     sev_memory_flush_all();
     w->status = sev_run(w->s, cmd, w->addr);
     trace_amd_psp_command(id, cmd ? cmd->name : "?", w->addr, w->status);
@@ -1243,7 +1248,7 @@ static void psp_reset(DeviceState *dev)
     s->inten = 0;
     s->intsts = 0;
     s->busy = false;
-    s->generation++;
+    qatomic_inc(&s->generation);
     /* before the machine is complete, nothing can have happened */
     if (sev_memory_enabled) {
         QEMU_LOCK_GUARD(&s->lock);
