@@ -155,11 +155,25 @@ static bool offer_adopt(const HandOverOffer *offer, Error **errp)
 {
     const HandOverArch *arch = hand_over_arch();
 
+    int vm_fd = -1;
+
     if (!hand_over_ram_adopt(incoming.wire, offer->ram_blocks, errp)) {
         return false;
     }
+    if (offer->vm) {
+        g_autoptr(HandOverMessage) vm = NULL;
+
+        vm = hand_over_recv(incoming.wire, HAND_OVER_MESSAGE_TYPE_VM, -1,
+                            &vm_fd, NULL, errp);
+        if (!vm) {
+            return false;
+        }
+    }
     if (arch && arch->adopt) {
-        return arch->adopt(offer->arch, errp);
+        return arch->adopt(offer->arch, vm_fd, errp);
+    }
+    if (vm_fd >= 0) {
+        close(vm_fd);
     }
     if (offer->arch) {
         error_setg(errp, "the source's guest needs what this QEMU does not "
@@ -262,9 +276,11 @@ static bool coroutine_fn peek_magic(QIOChannel *ioc, uint32_t magic)
 /* It is no hand-over: do what was put off in case that it were one */
 static void incoming_prealloc(void)
 {
+    const HandOverArch *arch = hand_over_arch();
     Error *err = NULL;
 
-    if (!host_memory_backend_prealloc_deferred(&err)) {
+    if ((arch && arch->other && !arch->other(&err)) ||
+        !host_memory_backend_prealloc_deferred(&err)) {
         error_report_err(err);
         exit(EXIT_FAILURE);
     }
@@ -409,6 +425,9 @@ void hand_over_incoming_failed(const Error *err)
         migration_block_inactivate();
     }
     hand_over_ram_release();
+    if (hand_over_arch() && hand_over_arch()->release) {
+        hand_over_arch()->release();
+    }
 
     qio_channel_set_blocking(incoming.wire->ioc, true, NULL);
     hand_over_send_reason(incoming.wire, HAND_OVER_MESSAGE_TYPE_REFUSED,

@@ -15,7 +15,7 @@
  *      |----------------------------------------->|  completely initialised
  *      |                            hello [pidfd] |
  *      |<-----------------------------------------|
- *      | offer, ram [memory] ...                  |
+ *      | offer, ram [memory] ..., vm [VM]         |  vm: a protected guest's
  *      |----------------------------------------->|  compares, maps
  *      |                                  adopted |
  *      |<-----------------------------------------|

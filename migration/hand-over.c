@@ -404,7 +404,8 @@ static bool source_hello(Error **errp)
     return true;
 }
 
-static bool source_send_offer(Error **errp)
+/* @vm_fd: set to what is to follow the RAM blocks, -1 for nothing */
+static bool source_send_offer(int *vm_fd, Error **errp)
 {
     MachineClass *mc = MACHINE_GET_CLASS(current_machine);
     HandOverMessage msg = {
@@ -430,8 +431,10 @@ static bool source_send_offer(Error **errp)
         offer->drives = hand_over_drives();
         offer->has_drives = true;
     }
+    *vm_fd = -1;
     if (arch && arch->offer) {
-        offer->arch = arch->offer();
+        offer->arch = arch->offer(vm_fd);
+        offer->vm = offer->has_vm = *vm_fd >= 0;
     }
     source->ram_table = hand_over_ram_table();
     bql_unlock();
@@ -468,7 +471,9 @@ bool hand_over_source_offer(MigrationState *s, Error **errp)
 {
     ERRP_GUARD();
     g_autoptr(HandOverMessage) adopted = NULL;
+    HandOverMessage vm = { .type = HAND_OVER_MESSAGE_TYPE_VM };
     QIOChannel *ioc = qemu_file_get_ioc(s->to_dst_file);
+    int vm_fd;
 
     if (migrate_mode() != MIG_MODE_HAND_OVER) {
         return true;
@@ -491,7 +496,9 @@ bool hand_over_source_offer(MigrationState *s, Error **errp)
     }
 
     enter_stage(HAND_OVER_STAGE_OFFER);
-    if (!source_send_offer(errp) || !hand_over_ram_send(source->wire, errp)) {
+    if (!source_send_offer(&vm_fd, errp) ||
+        !hand_over_ram_send(source->wire, errp) ||
+        (vm_fd >= 0 && !hand_over_send(source->wire, &vm, vm_fd, errp))) {
         Error *refusal = NULL;
 
         /* It stops reading when it refuses; its words are more telling */

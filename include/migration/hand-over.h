@@ -21,17 +21,24 @@
  *
  * @check: source: false with @errp set if the guest can't be handed over.
  * @offer: source: facts that the destination needs, for "arch" of the
- *         offer; NULL where there are none.
+ *         offer; NULL where there are none.  @vm_fd is set to a descriptor
+ *         that goes with them, and stays the callee's, or to -1.
  * @adopt: destination: compare them (NULL where there are none) with what is
- *         here.  False with @errp set if they don't fit.
+ *         here.  False with @errp set if they don't fit.  @vm_fd, or -1, is
+ *         the callee's from here on, in any case.
  * @move: destination, everything loaded: the last step that can fail.
+ * @release: destination: the hand-over failed, let go of what @adopt got.
+ * @other: destination: a migration comes in that is no hand-over.  False with
+ *         @errp set if this guest can only be handed over.
  */
 typedef struct HandOverArch {
     bool (*check)(Error **errp);
-    QObject *(*offer)(void);
+    QObject *(*offer)(int *vm_fd);
 
-    bool (*adopt)(QObject *facts, Error **errp);
+    bool (*adopt)(QObject *facts, int vm_fd, Error **errp);
     bool (*move)(Error **errp);
+    void (*release)(void);
+    bool (*other)(Error **errp);
 } HandOverArch;
 
 void hand_over_arch_register(const HandOverArch *arch);

@@ -26,8 +26,8 @@ expect_dmesg() {
 # No warning, no stack trace, nothing that timed out
 expect_clean_dmesg() {
     # (what is vulnerable to what is a notice, and worded as a warning)
-    if dmesg | grep -v 'Speculative Return Stack Overflow' |
-            grep -E -i 'warning|call trace|BUG:|timed out|general protection|oops|segfault|hung task'; then
+    if dmesg | grep -v 'Speculative Return Stack Overflow' | grep -E \
+            'WARNING:|Call Trace|BUG:|Oops|timed out|general protection|segfault|blocked for more'; then
         fail "dmesg has what it should not have"
     fi
 }
