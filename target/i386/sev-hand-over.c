@@ -148,6 +148,9 @@ static QObject *sev_offer(int *vm_fd)
 
 bool sev_hand_over_prepare(void)
 {
+    if (sev_snp_enabled()) {
+        return false;
+    }
     /* Any guest of this kind is to be one that can be handed over */
     object_property_set_bool(OBJECT(current_machine), "hand-over", true,
                              &error_abort);
