@@ -110,7 +110,7 @@ struct AMDPSPState {
     uint32_t inten;
     uint32_t intsts;
     bool busy;
-    uint32_t generation;        /* counts resets: who answers late is not heard */
+    uint32_t generation;        /* counts resets: late answers are not heard */
 
     /* The firmware: under the lock, as queries read it at any time */
     QemuMutex lock;

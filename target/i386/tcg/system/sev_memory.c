@@ -158,6 +158,7 @@ static bool sev_try_convert_locked(size_t page, SevKeyId key, CPUState *self)
         return true;
     }
     qatomic_set(&sev.key[page], SEV_KEY_BUSY);
+    /* before the epochs are read; pairs with sev_memory_access() */
     smp_mb();
     CPU_FOREACH(cs) {
         if (cs != self && qatomic_read(&sev.used[cs->cpu_index][page]) ==
@@ -315,6 +316,7 @@ void sev_memory_access(CPUState *cs, hwaddr addr, SevKeyId key)
     for (;;) {
         if (*used != epoch) {
             qatomic_set(used, epoch);
+            /* before the key is read; pairs with sev_try_convert_locked() */
             smp_mb();
         }
         if (likely(qatomic_read(&sev.key[page]) == key)) {
@@ -324,6 +326,7 @@ void sev_memory_access(CPUState *cs, hwaddr addr, SevKeyId key)
         /* somebody else may have been quick to convert it again */
         epoch = sev.epoch[cs->cpu_index];
         hot = true;
+        /* as above: sev_convert_self() has noted the epoch */
         smp_mb();
     }
 }
