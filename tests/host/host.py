@@ -1,6 +1,6 @@
 """An emulated host: boot it, run a scenario in it, read the verdict.
 
-usage: host.py BUILD HOST QEMU SCENARIO [--limit SECONDS] [--qemu OPTION]...
+usage: host.py BUILD HOST QEMU SCENARIO [--limit SECONDS] ...
 """
 
 import argparse
@@ -8,7 +8,6 @@ import os
 import queue
 import re
 import shutil
-import signal
 import socket
 import subprocess
 import sys
@@ -95,8 +94,7 @@ def run(args, directory):
     outside.start()
     argv = command(args, directory,
                    ['-serial', 'stdio',
-                    '-serial', f'unix:{work}/outside',
-                    '-qmp', f'unix:{work}/qmp,server=on,wait=off'])
+                    '-serial', f'unix:{work}/outside'])
     begin = time.monotonic()
     process = subprocess.Popen(argv, stdin=subprocess.DEVNULL,
                                stdout=subprocess.PIPE,
@@ -137,7 +135,7 @@ def run(args, directory):
         try:
             process.wait(10 if verdict else 0)
         except subprocess.TimeoutExpired:
-            process.send_signal(signal.SIGKILL)
+            process.kill()
             process.wait()
         shutil.rmtree(work)
     if verdict is None:

@@ -91,14 +91,8 @@ class Owner:
 
     SECRET = b'what only the owner and its guest know'.ljust(48, b'.')
 
-    def __init__(self):
-        self.sessions = {}
-
     def answer(self, what, *words):
         return getattr(self, 'ask_' + what)(*words)
-
-    def ask_ping(self):
-        return 'pong'
 
     def ask_endorse(self, csr):
         """A platform's PEK -> its certificate by us, and ours"""
