@@ -300,7 +300,7 @@ typedef struct QEMU_PACKED SevInit {
     uint32_t tmr_len;
 } SevInit;
 
-static SevStatus cmd_init(AMDPSPState *s, void *buf)
+static SevStatus cmd_init(AMDPSPState *s, SevGuest *g, void *buf)
 {
     SevInit *cmd = buf;
 
@@ -321,7 +321,7 @@ typedef struct QEMU_PACKED SevInitEx {
     uint32_t nv_len;
 } SevInitEx;
 
-static SevStatus cmd_init_ex(AMDPSPState *s, void *buf)
+static SevStatus cmd_init_ex(AMDPSPState *s, SevGuest *g, void *buf)
 {
     SevInitEx *cmd = buf;
     uint64_t nv = le64_to_cpu(cmd->nv_address);
@@ -350,13 +350,13 @@ static SevStatus cmd_init_ex(AMDPSPState *s, void *buf)
     return status;
 }
 
-static SevStatus cmd_shutdown(AMDPSPState *s, void *buf)
+static SevStatus cmd_shutdown(AMDPSPState *s, SevGuest *g, void *buf)
 {
     sev_platform_reset(s);
     return SEV_SUCCESS;
 }
 
-static SevStatus cmd_platform_reset(AMDPSPState *s, void *buf)
+static SevStatus cmd_platform_reset(AMDPSPState *s, SevGuest *g, void *buf)
 {
     sev_identity_generate(s);
     return SEV_SUCCESS;
@@ -382,7 +382,7 @@ static uint32_t sev_guest_count(AMDPSPState *s)
     return n;
 }
 
-static SevStatus cmd_platform_status(AMDPSPState *s, void *buf)
+static SevStatus cmd_platform_status(AMDPSPState *s, SevGuest *g, void *buf)
 {
     SevPlatformStatus *cmd = buf;
 
@@ -396,7 +396,7 @@ static SevStatus cmd_platform_status(AMDPSPState *s, void *buf)
     return SEV_SUCCESS;
 }
 
-static SevStatus cmd_pek_gen(AMDPSPState *s, void *buf)
+static SevStatus cmd_pek_gen(AMDPSPState *s, SevGuest *g, void *buf)
 {
     sev_identity_generate(s);
     return sev_nv_save(s);
@@ -407,7 +407,7 @@ typedef struct QEMU_PACKED SevBuffer {
     uint32_t len;
 } SevBuffer;
 
-static SevStatus cmd_pek_csr(AMDPSPState *s, void *buf)
+static SevStatus cmd_pek_csr(AMDPSPState *s, SevGuest *g, void *buf)
 {
     SevBuffer *cmd = buf;
     SevCert csr;
@@ -425,7 +425,7 @@ typedef struct QEMU_PACKED SevPekCertImport {
     uint32_t oca_len;
 } SevPekCertImport;
 
-static SevStatus cmd_pek_cert_import(AMDPSPState *s, void *buf)
+static SevStatus cmd_pek_cert_import(AMDPSPState *s, SevGuest *g, void *buf)
 {
     SevPekCertImport *cmd = buf;
     SevIdentity *id = &s->identity;
@@ -461,7 +461,7 @@ static SevStatus cmd_pek_cert_import(AMDPSPState *s, void *buf)
     return sev_nv_save(s);
 }
 
-static SevStatus cmd_pdh_gen(AMDPSPState *s, void *buf)
+static SevStatus cmd_pdh_gen(AMDPSPState *s, SevGuest *g, void *buf)
 {
     sev_ec_generate(&s->identity.pdh);
     return sev_nv_save(s);
@@ -475,7 +475,7 @@ typedef struct QEMU_PACKED SevPdhCertExport {
     uint32_t chain_len;
 } SevPdhCertExport;
 
-static SevStatus cmd_pdh_cert_export(AMDPSPState *s, void *buf)
+static SevStatus cmd_pdh_cert_export(AMDPSPState *s, SevGuest *g, void *buf)
 {
     SevPdhCertExport *cmd = buf;
     SevIdentity *id = &s->identity;
@@ -496,13 +496,13 @@ static SevStatus cmd_pdh_cert_export(AMDPSPState *s, void *buf)
     return pdh_status ? pdh_status : chain_status;
 }
 
-static SevStatus cmd_df_flush(AMDPSPState *s, void *buf)
+static SevStatus cmd_df_flush(AMDPSPState *s, SevGuest *g, void *buf)
 {
     memset(s->asid_dirty, 0, sizeof(bool) * (sev_memory_asids() + 1));
     return SEV_SUCCESS;
 }
 
-static SevStatus cmd_get_id(AMDPSPState *s, void *buf)
+static SevStatus cmd_get_id(AMDPSPState *s, SevGuest *g, void *buf)
 {
     SevBuffer *cmd = buf;
     /* of the sockets 0 and 1; the latter is empty */
@@ -513,7 +513,7 @@ static SevStatus cmd_get_id(AMDPSPState *s, void *buf)
                       sizeof(id));
 }
 
-static SevStatus cmd_unsupported(AMDPSPState *s, void *buf)
+static SevStatus cmd_unsupported(AMDPSPState *s, SevGuest *g, void *buf)
 {
     return SEV_UNSUPPORTED;
 }
@@ -534,25 +534,25 @@ typedef struct QEMU_PACKED SevLaunchStart {
     uint32_t session_len;
 } SevLaunchStart;
 
-static SevStatus cmd_launch_start(AMDPSPState *s, void *buf)
+static SevStatus cmd_launch_start(AMDPSPState *s, SevGuest *g, void *buf)
 {
     SevLaunchStart *cmd = buf;
-    g_autofree SevGuest *g = g_new0(SevGuest, 1);
+    g_autofree SevGuest *new = g_new0(SevGuest, 1);
     uint32_t handle = le32_to_cpu(cmd->handle);
     SevGuest *sharer = NULL;
     SevStatus status;
     SevCert owner;
     SevSession session;
 
-    g->policy = le32_to_cpu(cmd->policy);
-    g->state = SEV_STATE_LAUNCH_UPDATE;
+    new->policy = le32_to_cpu(cmd->policy);
+    new->state = SEV_STATE_LAUNCH_UPDATE;
     /* the lowest version of the firmware that the owner accepts */
-    if (((g->policy >> 16) & 0xff) > SEV_API_MAJOR ||
-        (((g->policy >> 16) & 0xff) == SEV_API_MAJOR &&
-         (g->policy >> 24) > SEV_API_MINOR)) {
+    if (((new->policy >> 16) & 0xff) > SEV_API_MAJOR ||
+        (((new->policy >> 16) & 0xff) == SEV_API_MAJOR &&
+         (new->policy >> 24) > SEV_API_MINOR)) {
         return SEV_POLICY_FAILURE;
     }
-    if (g->policy & SEV_POLICY_ES) {
+    if (new->policy & SEV_POLICY_ES) {
         return s->config_es ? SEV_UNSUPPORTED : SEV_INVALID_CONFIG;
     }
     if (handle) {
@@ -560,8 +560,8 @@ static SevStatus cmd_launch_start(AMDPSPState *s, void *buf)
         if (!sharer) {
             return SEV_INVALID_GUEST;
         }
-        if ((sharer->policy | g->policy) & SEV_POLICY_NOKS ||
-            sharer->policy != g->policy) {
+        if ((sharer->policy | new->policy) & SEV_POLICY_NOKS ||
+            sharer->policy != new->policy) {
             return SEV_POLICY_FAILURE;
         }
     }
@@ -579,29 +579,29 @@ static SevStatus cmd_launch_start(AMDPSPState *s, void *buf)
                       sizeof(session))) {
             return SEV_INVALID_ADDRESS;
         }
-        status = sev_session_open(&g->transport, &s->identity.pdh, &owner,
-                                  &session, g->policy);
+        status = sev_session_open(&new->transport, &s->identity.pdh, &owner,
+                                  &session, new->policy);
         if (status != SEV_SUCCESS) {
             return status;
         }
     } else {
-        qcrypto_random_bytes(&g->transport, sizeof(g->transport),
+        qcrypto_random_bytes(&new->transport, sizeof(new->transport),
                              &error_fatal);
     }
 
     if (sharer) {
-        g->key = sharer->key;
-        sev_key_ref(g->key);
+        new->key = sharer->key;
+        sev_key_ref(new->key);
     } else {
-        g->key = sev_key_new();
+        new->key = sev_key_new();
     }
     do {
-        g->handle = s->next_handle++;
-    } while (!g->handle || sev_guest_find(s, g->handle));
-    sha256_init(&g->launched);
-    cmd->handle = cpu_to_le32(g->handle);
-    QTAILQ_INSERT_TAIL(&s->guests, g, next);
-    g_steal_pointer(&g);
+        new->handle = s->next_handle++;
+    } while (!new->handle || sev_guest_find(s, new->handle));
+    sha256_init(&new->launched);
+    cmd->handle = cpu_to_le32(new->handle);
+    QTAILQ_INSERT_TAIL(&s->guests, new, next);
+    g_steal_pointer(&new);
     s->state = SEV_PLATFORM_STATE_WORKING;
     return SEV_SUCCESS;
 }
@@ -611,16 +611,12 @@ typedef struct QEMU_PACKED SevActivate {
     uint32_t asid;
 } SevActivate;
 
-static SevStatus cmd_activate(AMDPSPState *s, void *buf)
+static SevStatus cmd_activate(AMDPSPState *s, SevGuest *g, void *buf)
 {
     SevActivate *cmd = buf;
-    SevGuest *g = sev_guest_find(s, le32_to_cpu(cmd->handle));
     uint32_t asid = le32_to_cpu(cmd->asid);
     SevGuest *other;
 
-    if (!g) {
-        return SEV_INVALID_GUEST;
-    }
     if (g->asid) {
         return SEV_ACTIVE;
     }
@@ -642,26 +638,14 @@ static SevStatus cmd_activate(AMDPSPState *s, void *buf)
     return SEV_SUCCESS;
 }
 
-static SevStatus cmd_deactivate(AMDPSPState *s, void *buf)
+static SevStatus cmd_deactivate(AMDPSPState *s, SevGuest *g, void *buf)
 {
-    SevHandle *cmd = buf;
-    SevGuest *g = sev_guest_find(s, le32_to_cpu(cmd->handle));
-
-    if (!g) {
-        return SEV_INVALID_GUEST;
-    }
     sev_guest_deactivate(s, g);
     return SEV_SUCCESS;
 }
 
-static SevStatus cmd_decommission(AMDPSPState *s, void *buf)
+static SevStatus cmd_decommission(AMDPSPState *s, SevGuest *g, void *buf)
 {
-    SevHandle *cmd = buf;
-    SevGuest *g = sev_guest_find(s, le32_to_cpu(cmd->handle));
-
-    if (!g) {
-        return SEV_INVALID_GUEST;
-    }
     if (g->asid) {
         return SEV_ACTIVE;
     }
@@ -679,14 +663,10 @@ typedef struct QEMU_PACKED SevGuestStatus {
     uint8_t state;
 } SevGuestStatus;
 
-static SevStatus cmd_guest_status(AMDPSPState *s, void *buf)
+static SevStatus cmd_guest_status(AMDPSPState *s, SevGuest *g, void *buf)
 {
     SevGuestStatus *cmd = buf;
-    SevGuest *g = sev_guest_find(s, le32_to_cpu(cmd->handle));
 
-    if (!g) {
-        return SEV_INVALID_GUEST;
-    }
     cmd->policy = cpu_to_le32(g->policy);
     cmd->asid = cpu_to_le32(g->asid);
     cmd->state = g->state;
@@ -743,26 +723,18 @@ static SevStatus sev_launch_update(SevGuest *g, uint64_t addr, uint64_t len)
     return SEV_SUCCESS;
 }
 
-static SevStatus cmd_launch_update_data(AMDPSPState *s, void *buf)
+static SevStatus cmd_launch_update_data(AMDPSPState *s, SevGuest *g, void *buf)
 {
     SevLaunchUpdate *cmd = buf;
-    SevGuest *g = sev_guest_find(s, le32_to_cpu(cmd->handle));
 
-    if (!g) {
-        return SEV_INVALID_GUEST;
-    }
     return sev_launch_update(g, le64_to_cpu(cmd->address),
                              le32_to_cpu(cmd->len));
 }
 
-static SevStatus cmd_launch_update_vmsa(AMDPSPState *s, void *buf)
+static SevStatus cmd_launch_update_vmsa(AMDPSPState *s, SevGuest *g, void *buf)
 {
     SevLaunchUpdate *cmd = buf;
-    SevGuest *g = sev_guest_find(s, le32_to_cpu(cmd->handle));
 
-    if (!g) {
-        return SEV_INVALID_GUEST;
-    }
     if (!(g->policy & SEV_POLICY_ES)) {
         return SEV_POLICY_FAILURE;
     }
@@ -775,10 +747,9 @@ static SevStatus cmd_launch_update_vmsa(AMDPSPState *s, void *buf)
     return sev_launch_update(g, le64_to_cpu(cmd->address), TARGET_PAGE_SIZE);
 }
 
-static SevStatus cmd_launch_measure(AMDPSPState *s, void *buf)
+static SevStatus cmd_launch_measure(AMDPSPState *s, SevGuest *g, void *buf)
 {
     SevLaunchUpdate *cmd = buf;
-    SevGuest *g = sev_guest_find(s, le32_to_cpu(cmd->handle));
     uint8_t digest[SHA256_DIGEST_SIZE];
     struct sha256_ctx launched;
     struct {
@@ -787,9 +758,6 @@ static SevStatus cmd_launch_measure(AMDPSPState *s, void *buf)
     } out;
     SevStatus status;
 
-    if (!g) {
-        return SEV_INVALID_GUEST;
-    }
     if (g->state != SEV_STATE_LAUNCH_UPDATE) {
         return SEV_INVALID_GUEST_STATE;
     }
@@ -820,19 +788,16 @@ typedef struct QEMU_PACKED SevLaunchSecret {
     uint32_t trans_len;
 } SevLaunchSecret;
 
-static SevStatus cmd_launch_update_secret(AMDPSPState *s, void *buf)
+static SevStatus cmd_launch_update_secret(AMDPSPState *s, SevGuest *g,
+                                          void *buf)
 {
     SevLaunchSecret *cmd = buf;
-    SevGuest *g = sev_guest_find(s, le32_to_cpu(cmd->handle));
     uint32_t guest_len = le32_to_cpu(cmd->guest_len);
     uint32_t len = le32_to_cpu(cmd->trans_len);
     g_autofree uint8_t *data = NULL;
     SevSecretHeader header;
     SevStatus status;
 
-    if (!g) {
-        return SEV_INVALID_GUEST;
-    }
     if (g->state != SEV_STATE_LAUNCH_SECRET) {
         return SEV_INVALID_GUEST_STATE;
     }
@@ -861,14 +826,8 @@ static SevStatus cmd_launch_update_secret(AMDPSPState *s, void *buf)
                             g->key) ? SEV_SUCCESS : SEV_INVALID_ADDRESS;
 }
 
-static SevStatus cmd_launch_finish(AMDPSPState *s, void *buf)
+static SevStatus cmd_launch_finish(AMDPSPState *s, SevGuest *g, void *buf)
 {
-    SevHandle *cmd = buf;
-    SevGuest *g = sev_guest_find(s, le32_to_cpu(cmd->handle));
-
-    if (!g) {
-        return SEV_INVALID_GUEST;
-    }
     if (g->state != SEV_STATE_LAUNCH_SECRET) {
         return SEV_INVALID_GUEST_STATE;
     }
@@ -884,18 +843,14 @@ typedef struct QEMU_PACKED SevDbg {
     uint32_t len;
 } SevDbg;
 
-static SevStatus sev_dbg(AMDPSPState *s, SevDbg *cmd, bool encrypt)
+static SevStatus sev_dbg(SevGuest *g, SevDbg *cmd, bool encrypt)
 {
-    SevGuest *g = sev_guest_find(s, le32_to_cpu(cmd->handle));
     uint64_t src = le64_to_cpu(cmd->src_address);
     uint64_t dst = le64_to_cpu(cmd->dst_address);
     uint32_t len = le32_to_cpu(cmd->len);
     g_autofree uint8_t *chunk = g_malloc(SEV_CHUNK);
     SevStatus status;
 
-    if (!g) {
-        return SEV_INVALID_GUEST;
-    }
     if (g->policy & SEV_POLICY_NODBG) {
         return SEV_POLICY_FAILURE;
     }
@@ -920,14 +875,14 @@ static SevStatus sev_dbg(AMDPSPState *s, SevDbg *cmd, bool encrypt)
     return SEV_SUCCESS;
 }
 
-static SevStatus cmd_dbg_decrypt(AMDPSPState *s, void *buf)
+static SevStatus cmd_dbg_decrypt(AMDPSPState *s, SevGuest *g, void *buf)
 {
-    return sev_dbg(s, buf, false);
+    return sev_dbg(g, buf, false);
 }
 
-static SevStatus cmd_dbg_encrypt(AMDPSPState *s, void *buf)
+static SevStatus cmd_dbg_encrypt(AMDPSPState *s, SevGuest *g, void *buf)
 {
-    return sev_dbg(s, buf, true);
+    return sev_dbg(g, buf, true);
 }
 
 /* The mailbox */
@@ -942,7 +897,8 @@ typedef struct SevCommand {
     uint8_t states;             /* of the platform */
     uint16_t len;               /* of the buffer */
     const char *name;
-    SevStatus (*run)(AMDPSPState *s, void *buf);
+    SevStatus (*run)(AMDPSPState *s, SevGuest *g, void *buf);
+    bool guest;                 /* the buffer begins with a guest's handle */
 } SevCommand;
 
 static const SevCommand sev_commands[] = {
@@ -963,24 +919,26 @@ static const SevCommand sev_commands[] = {
     { 0x00c, IN_ANY, sizeof(SevBuffer), "GET_ID", cmd_get_id },
     { 0x00d, IN_UNINIT, sizeof(SevInitEx), "INIT_EX", cmd_init_ex },
 
-    { 0x020, IN_WORKING, sizeof(SevHandle), "DECOMMISSION", cmd_decommission },
-    { 0x021, IN_WORKING, sizeof(SevActivate), "ACTIVATE", cmd_activate },
-    { 0x022, IN_WORKING, sizeof(SevHandle), "DEACTIVATE", cmd_deactivate },
+    { 0x020, IN_WORKING, sizeof(SevHandle), "DECOMMISSION",
+      cmd_decommission, true },
+    { 0x021, IN_WORKING, sizeof(SevActivate), "ACTIVATE", cmd_activate, true },
+    { 0x022, IN_WORKING, sizeof(SevHandle), "DEACTIVATE",
+      cmd_deactivate, true },
     { 0x023, IN_WORKING, sizeof(SevGuestStatus), "GUEST_STATUS",
-      cmd_guest_status },
+      cmd_guest_status, true },
 
     { 0x030, IN_INIT | IN_WORKING, sizeof(SevLaunchStart), "LAUNCH_START",
       cmd_launch_start },
     { 0x031, IN_WORKING, sizeof(SevLaunchUpdate), "LAUNCH_UPDATE_DATA",
-      cmd_launch_update_data },
+      cmd_launch_update_data, true },
     { 0x032, IN_WORKING, sizeof(SevLaunchUpdate), "LAUNCH_UPDATE_VMSA",
-      cmd_launch_update_vmsa },
+      cmd_launch_update_vmsa, true },
     { 0x033, IN_WORKING, sizeof(SevLaunchUpdate), "LAUNCH_MEASURE",
-      cmd_launch_measure },
+      cmd_launch_measure, true },
     { 0x034, IN_WORKING, sizeof(SevLaunchSecret), "LAUNCH_UPDATE_SECRET",
-      cmd_launch_update_secret },
+      cmd_launch_update_secret, true },
     { 0x035, IN_WORKING, sizeof(SevHandle), "LAUNCH_FINISH",
-      cmd_launch_finish },
+      cmd_launch_finish, true },
     { 0x036, IN_WORKING, 0, "ATTESTATION", cmd_unsupported },
 
     { 0x040, IN_WORKING, 0, "SEND_START", cmd_unsupported },
@@ -993,8 +951,8 @@ static const SevCommand sev_commands[] = {
     { 0x052, IN_WORKING, 0, "RECEIVE_UPDATE_VMSA", cmd_unsupported },
     { 0x053, IN_WORKING, 0, "RECEIVE_FINISH", cmd_unsupported },
 
-    { 0x060, IN_WORKING, sizeof(SevDbg), "DBG_DECRYPT", cmd_dbg_decrypt },
-    { 0x061, IN_WORKING, sizeof(SevDbg), "DBG_ENCRYPT", cmd_dbg_encrypt },
+    { 0x060, IN_WORKING, sizeof(SevDbg), "DBG_DECRYPT", cmd_dbg_decrypt, true },
+    { 0x061, IN_WORKING, sizeof(SevDbg), "DBG_ENCRYPT", cmd_dbg_encrypt, true },
 };
 
 static const SevCommand *sev_command(uint32_t id)
@@ -1010,6 +968,7 @@ static const SevCommand *sev_command(uint32_t id)
 static SevStatus sev_run(AMDPSPState *s, const SevCommand *cmd, uint64_t addr)
 {
     uint8_t buf[SEV_MAX_BUFFER] = { 0 };
+    SevGuest *g = NULL;
     SevStatus status;
 
     QEMU_LOCK_GUARD(&s->lock);
@@ -1023,7 +982,13 @@ static SevStatus sev_run(AMDPSPState *s, const SevCommand *cmd, uint64_t addr)
     if (cmd->len && !psp_read(addr, buf, cmd->len)) {
         return SEV_INVALID_ADDRESS;
     }
-    status = cmd->run(s, buf);
+    if (cmd->guest) {
+        g = sev_guest_find(s, ldl_le_p(buf));
+        if (!g) {
+            return SEV_INVALID_GUEST;
+        }
+    }
+    status = cmd->run(s, g, buf);
     if (cmd->len) {
         psp_write(addr, buf, cmd->len);
     }

@@ -42,7 +42,9 @@ bool sev_memory_realize(X86CPU *cpu, Error **errp);
  */
 void sev_memory_access(CPUState *cs, hwaddr addr, SevKeyId key);
 
-/* @cs has no TLB entry any more */
+/* Flush all of @cs' TLB, which is not running, or calls this itself */
+void sev_memory_flush(CPUState *cs);
+/* The same has been done by somebody else */
 void sev_memory_flushed(CPUState *cs);
 
 /* What the ASID that VMRUN was given stands for; in 1 ... sev-asids */

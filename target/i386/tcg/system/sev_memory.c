@@ -55,9 +55,8 @@ typedef struct SevKey {
 bool sev_memory_enabled;
 
 static struct {
-    bool initialized;
     Error *blocker;
-    uint32_t asids;
+    uint32_t asids;             /* 0: no processor has SEV yet */
     uint32_t min_asid;
 
     /* The machine's RAM: at 0, and from above_4g on what is left of it */
@@ -145,6 +144,13 @@ static void sev_page_changed(size_t page)
                                         DIRTY_CLIENTS_NOCODE);
 }
 
+/* Whether @cs may have @page in its TLB */
+static bool sev_page_hot(CPUState *cs, size_t page)
+{
+    return qatomic_read(&sev.used[cs->cpu_index][page]) ==
+           qatomic_read(&sev.epoch[cs->cpu_index]);
+}
+
 /*
  * Make @page hold what @key sees.  Does nothing and returns false if it is hot
  * for a processor other than @self.
@@ -161,8 +167,7 @@ static bool sev_try_convert_locked(size_t page, SevKeyId key, CPUState *self)
     /* before the epochs are read; pairs with sev_memory_access() */
     smp_mb();
     CPU_FOREACH(cs) {
-        if (cs != self && qatomic_read(&sev.used[cs->cpu_index][page]) ==
-                          qatomic_read(&sev.epoch[cs->cpu_index])) {
+        if (cs != self && sev_page_hot(cs, page)) {
             qatomic_set(&sev.key[page], old);
             return false;
         }
@@ -189,14 +194,19 @@ void sev_memory_flushed(CPUState *cs)
     }
 }
 
+void sev_memory_flush(CPUState *cs)
+{
+    tlb_flush(cs);
+    sev_memory_flushed(cs);
+}
+
 /* No processor may run */
 void sev_memory_flush_all(void)
 {
     CPUState *cs;
 
     CPU_FOREACH(cs) {
-        tlb_flush(cs);
-        sev_memory_flushed(cs);
+        sev_memory_flush(cs);
     }
 }
 
@@ -215,18 +225,6 @@ typedef struct SevConvertWork {
     SevKeyId key;
 } SevConvertWork;
 
-/* Work for a processor's thread, which holds the BQL */
-static void sev_convert_work(CPUState *cs, run_on_cpu_data data)
-{
-    SevConvertWork *w = data.host_ptr;
-
-    bql_unlock();
-    start_exclusive();
-    sev_convert_exclusive(w->page, w->key);
-    end_exclusive();
-    bql_lock();
-}
-
 /* Work for a processor's thread, while no other one runs */
 static void sev_convert_safe_work(CPUState *cs, run_on_cpu_data data)
 {
@@ -235,12 +233,23 @@ static void sev_convert_safe_work(CPUState *cs, run_on_cpu_data data)
     sev_convert_exclusive(w->page, w->key);
 }
 
+static void sev_convert_sync(size_t page, SevKeyId key);
+
+/* Work for a processor's thread */
+static void sev_convert_work(CPUState *cs, run_on_cpu_data data)
+{
+    SevConvertWork *w = data.host_ptr;
+
+    sev_convert_sync(w->page, w->key);
+}
+
 /* From any thread, but not from within a translation */
 static void sev_convert_sync(size_t page, SevKeyId key)
 {
     CPUState *cs = current_cpu;
     SevConvertWork w = { page, key };
     bool locked = bql_locked();
+    bool running = cs && cs->running;
 
     if (sev_try_convert(page, key, cs)) {
         return;
@@ -260,16 +269,14 @@ static void sev_convert_sync(size_t page, SevKeyId key)
     if (locked) {
         bql_unlock();
     }
-    if (cs->running) {
+    if (running) {
         cpu_exec_end(cs);
-        start_exclusive();
-        sev_convert_exclusive(page, key);
-        end_exclusive();
+    }
+    start_exclusive();
+    sev_convert_exclusive(page, key);
+    end_exclusive();
+    if (running) {
         cpu_exec_start(cs);
-    } else {
-        start_exclusive();
-        sev_convert_exclusive(page, key);
-        end_exclusive();
     }
     if (locked) {
         bql_lock();
@@ -294,8 +301,7 @@ static void sev_convert_self(CPUState *cs, size_t page, SevKeyId key, bool hot)
         cpu_loop_exit(cs);
     }
     if (hot) {
-        tlb_flush(cs);
-        sev_memory_flushed(cs);
+        sev_memory_flush(cs);
     }
     sev_convert_sync(page, key);
     qatomic_set(&sev.used[cs->cpu_index][page], sev.epoch[cs->cpu_index]);
@@ -350,9 +356,8 @@ static void sev_host_access(RAMBlock *block, ram_addr_t offset, hwaddr len)
         if (likely(qatomic_read(&sev.key[page]) == SEV_KEY_NONE)) {
             continue;
         }
-        if (cs && sev.used[cs->cpu_index][page] == sev.epoch[cs->cpu_index]) {
-            tlb_flush(cs);
-            sev_memory_flushed(cs);
+        if (cs && sev_page_hot(cs, page)) {
+            sev_memory_flush(cs);
         }
         sev_convert_sync(page, SEV_KEY_NONE);
     }
@@ -608,7 +613,7 @@ bool sev_memory_realize(X86CPU *cpu, Error **errp)
                    cpu->sev_min_asid, cpu->sev_asids, SEV_MAX_ASIDS);
         return false;
     }
-    if (sev.initialized) {
+    if (sev.asids) {
         if (sev.asids != cpu->sev_asids || sev.min_asid != cpu->sev_min_asid) {
             error_setg(errp, "sev=on: all processors need the same sev-asids "
                        "and sev-min-asid");
@@ -624,7 +629,6 @@ bool sev_memory_realize(X86CPU *cpu, Error **errp)
     }
     sev.asids = cpu->sev_asids;
     sev.min_asid = cpu->sev_min_asid;
-    sev.initialized = true;
     qemu_add_machine_init_done_notifier(&sev_machine_done);
     return true;
 }
