@@ -50,6 +50,7 @@ static struct {
     bool source_is_dead;
     HandOverWire *wire;
     HandOverPeer peer;
+    GArray *vms;            /* descriptors of what may have the guest */
     GString *words;         /* what was reported while loading */
     int saved_mode;
     int stderr_fd;          /* of the source, -1: ours is our own */
@@ -118,6 +119,11 @@ const char *hand_over_incoming_option(const char *str)
  * The exchange
  */
 
+static void close_fd(void *opaque)
+{
+    close(*(int *)opaque);
+}
+
 /* What must be the same at both ends, and is told by the offer alone */
 static bool offer_check(const HandOverOffer *offer, Error **errp)
 {
@@ -154,33 +160,43 @@ static bool offer_check(const HandOverOffer *offer, Error **errp)
 static bool offer_adopt(const HandOverOffer *offer, Error **errp)
 {
     const HandOverArch *arch = hand_over_arch();
-
-    int vm_fd = -1;
+    HandOverMessage answer = { .type = HAND_OVER_MESSAGE_TYPE_VM };
+    int vm;
 
     if (!hand_over_ram_adopt(incoming.wire, offer->ram_blocks, errp)) {
         return false;
     }
-    if (offer->vm) {
-        g_autoptr(HandOverMessage) vm = NULL;
+    incoming.vms = g_array_new(false, false, sizeof(int));
+    g_array_set_clear_func(incoming.vms, close_fd);
+    for (uint32_t i = 0; i < offer->vms; i++) {
+        g_autoptr(HandOverMessage) msg = NULL;
 
-        vm = hand_over_recv(incoming.wire, HAND_OVER_MESSAGE_TYPE_VM, -1,
-                            &vm_fd, NULL, errp);
-        if (!vm) {
+        msg = hand_over_recv(incoming.wire, HAND_OVER_MESSAGE_TYPE_VM, -1,
+                             &vm, NULL, errp);
+        if (!msg) {
             return false;
         }
+        g_array_append_val(incoming.vms, vm);
     }
     if (arch && arch->adopt) {
-        return arch->adopt(offer->arch, vm_fd, errp);
-    }
-    if (vm_fd >= 0) {
-        close(vm_fd);
-    }
-    if (offer->arch) {
+        if (!arch->adopt(offer->arch, incoming.vms, errp)) {
+            return false;
+        }
+    } else if (offer->arch) {
         error_setg(errp, "the source's guest needs what this QEMU does not "
                    "have: %s does not know it", target_name());
         return false;
     }
-    return true;
+    if (!offer->vms) {
+        return true;
+    }
+    vm = arch && arch->vm ? arch->vm() : -1;
+    if (vm < 0) {
+        error_setg(errp, "the source's guest is to move between virtual "
+                   "machines in the kernel, there is none here");
+        return false;
+    }
+    return hand_over_send(incoming.wire, &answer, vm, errp);
 }
 
 static bool coroutine_fn incoming_adopt(Error **errp)
@@ -229,6 +245,7 @@ static void incoming_end(void)
     incoming.active = false;
     migrate_get_current()->parameters.mode = incoming.saved_mode;
     hand_over_peer_clear(&incoming.peer);
+    g_clear_pointer(&incoming.vms, g_array_unref);
     hand_over_wire_free(incoming.wire);
     incoming.wire = NULL;
     g_string_free(incoming.words, true);
@@ -273,8 +290,8 @@ static bool coroutine_fn peek_magic(QIOChannel *ioc, uint32_t magic)
     }
 }
 
-/* It is no hand-over: do what was put off in case that it were one */
-static void incoming_prealloc(void)
+/* It is no hand-over: may it be, and do what was put off in case it were */
+static void incoming_other(void)
 {
     const HandOverArch *arch = hand_over_arch();
     Error *err = NULL;
@@ -295,7 +312,7 @@ static void coroutine_fn incoming_co(void *opaque)
     qio_channel_set_blocking(ioc, false, NULL);
     if (!peek_magic(ioc, HAND_OVER_MAGIC)) {
         qio_channel_set_blocking(ioc, true, NULL);
-        incoming_prealloc();
+        incoming_other();
         migration_channel_process_incoming(ioc);
         return;
     }
@@ -332,7 +349,7 @@ bool hand_over_incoming_connection(QIOChannel *ioc)
     sioc = (QIOChannelSocket *)object_dynamic_cast(OBJECT(ioc),
                                                    TYPE_QIO_CHANNEL_SOCKET);
     if (!sioc || sioc->localAddr.ss_family != AF_UNIX) {
-        incoming_prealloc();
+        incoming_other();
         return false;
     }
     object_ref(OBJECT(ioc));
@@ -425,9 +442,7 @@ void hand_over_incoming_failed(const Error *err)
         migration_block_inactivate();
     }
     hand_over_ram_release();
-    if (hand_over_arch() && hand_over_arch()->release) {
-        hand_over_arch()->release();
-    }
+    g_clear_pointer(&incoming.vms, g_array_unref);
 
     qio_channel_set_blocking(incoming.wire->ioc, true, NULL);
     hand_over_send_reason(incoming.wire, HAND_OVER_MESSAGE_TYPE_REFUSED,

@@ -59,6 +59,14 @@ void hand_over_source_stopping(MigrationState *s);
 bool hand_over_source_stopped(MigrationState *s, Error **errp);
 
 /*
+ * The guest is one that was lost in an earlier hand-over.  True: nothing of
+ * its device state is to be saved, hand_over_source_replay() sends what was
+ * saved then.
+ */
+bool hand_over_source_replays(void);
+int hand_over_source_replay(MigrationState *s);
+
+/*
  * BQL not held: the migration stream is complete.  True: the destination has
  * the guest.  False: it does not, and never will.
  */

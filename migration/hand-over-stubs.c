@@ -10,7 +10,7 @@
 #include "monitor/hmp.h"
 #include "hand-over-internal.h"
 
-bool hand_over_is_done(void)
+bool hand_over_guest_is_gone(Error **errp)
 {
     return false;
 }
@@ -38,6 +38,16 @@ void hand_over_source_stopping(MigrationState *s)
 bool hand_over_source_stopped(MigrationState *s, Error **errp)
 {
     return true;
+}
+
+bool hand_over_source_replays(void)
+{
+    return false;
+}
+
+int hand_over_source_replay(MigrationState *s)
+{
+    return 0;
 }
 
 bool hand_over_source_commit(MigrationState *s, Error **errp)

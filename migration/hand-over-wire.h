@@ -15,10 +15,10 @@
  *      |----------------------------------------->|  completely initialised
  *      |                            hello [pidfd] |
  *      |<-----------------------------------------|
- *      | offer, ram [memory] ..., vm [VM]         |  vm: a protected guest's
+ *      | offer, ram [memory] ..., vm [VM] ...     |  vm: a protected guest's
  *      |----------------------------------------->|  compares, maps
- *      |                                  adopted |
- *      |<-----------------------------------------|
+ *      |                         vm [VM], adopted |  vm: if the source sent
+ *      |<-----------------------------------------|  one
  *      | migration stream                         |
  *      |=========================================>|  guest stopped; loads
  *      |                                   loaded |
@@ -40,6 +40,10 @@
  *                destination is proven dead (its pidfd): the destination
  *                never runs the guest before it has written "done".
  *                From "done" on: the destination.
+ *                A protected guest may be gone then, into the machine of a
+ *                dead destination: that is why the source was given its
+ *                descriptor.  It keeps the device state, and offers it with
+ *                that machine to the next destination.
  *   destination  until it has loaded everything: the source.  From there on
  *                until "commit": the destination, but only once the source
  *                is proven dead; a source that lives took the guest back.

@@ -57,6 +57,7 @@ typedef struct HandOverSource {
     size_t n_claimed;
     char *ram_table;
     bool silent;                /* the peer's end is closed */
+    int peer_vm;                /* the peer's virtual machine, -1: none */
 
     /* Protected by the BQL */
     bool committed;
@@ -69,6 +70,17 @@ static HandOverSource *source;
 static int saved_mode = -1;
 
 static bool handed_over;
+
+/*
+ * A guest that is lost: a destination that was told to take it has moved it
+ * to its virtual machine, and died.  What another destination needs to take
+ * it from there is kept.  Owned as HandOverSource is, and outlives it.
+ */
+static struct {
+    bool lost;
+    GArray *vms;                /* descriptors, the latest last */
+    GByteArray *stream;         /* the device state */
+} kept;
 
 /* Figures; entered[] in ns of QEMU_CLOCK_REALTIME, 0 for a stage not reached */
 static struct {
@@ -85,9 +97,59 @@ static void __attribute__((constructor)) figures_init(void)
     qemu_mutex_init(&figures.lock);
 }
 
-bool hand_over_is_done(void)
+bool hand_over_guest_is_gone(Error **errp)
 {
-    return qatomic_read(&handed_over);
+    if (qatomic_read(&handed_over)) {
+        error_setg(errp, "The guest was handed over to another QEMU");
+        return true;
+    }
+    if (qatomic_read(&kept.lost)) {
+        error_setg(errp, "The guest was moved to a QEMU that has died: it "
+                   "goes on after another migrate-protected-vm");
+        return true;
+    }
+    return false;
+}
+
+static void close_fd(void *opaque)
+{
+    close(*(int *)opaque);
+}
+
+/* The device state that is being sent, and where the guest went with it */
+static void keep_begin(QEMUFile *f)
+{
+    kept.stream = g_byte_array_new();
+    qemu_file_set_copy(f, kept.stream);
+}
+
+static void keep_lost(void)
+{
+    if (!kept.lost) {
+        kept.vms = g_array_new(false, false, sizeof(int));
+        g_array_set_clear_func(kept.vms, close_fd);
+        qatomic_set(&kept.lost, true);
+    }
+    g_array_append_val(kept.vms, source->peer_vm);
+    source->peer_vm = -1;
+}
+
+static void keep_end(void)
+{
+    g_clear_pointer(&kept.stream, g_byte_array_unref);
+    g_clear_pointer(&kept.vms, g_array_unref);
+    qatomic_set(&kept.lost, false);
+}
+
+bool hand_over_source_replays(void)
+{
+    return migrate_mode() == MIG_MODE_HAND_OVER && kept.lost;
+}
+
+int hand_over_source_replay(MigrationState *s)
+{
+    qemu_put_buffer(s->to_dst_file, kept.stream->data, kept.stream->len);
+    return qemu_fflush(s->to_dst_file);
 }
 
 static void enter_stage_at(HandOverStage stage, int64_t now_ns)
@@ -207,7 +269,7 @@ void hand_over_check_guest(HandOverBlockerList ***tail)
     Error *err = NULL;
     strList *reasons, *r;
 
-    if (hand_over_is_done()) {
+    if (qatomic_read(&handed_over)) {
         add_blocker(tail, NULL, "the guest has been handed over");
         return;
     }
@@ -244,7 +306,8 @@ void hand_over_check_guest(HandOverBlockerList ***tail)
 
     hand_over_ram_check(tail);
 
-    if (arch && arch->check && !arch->check(&err)) {
+    /* of one that is lost all of this is known */
+    if (!kept.lost && arch && arch->check && !arch->check(&err)) {
         add_blocker_err(tail, err);
     }
 }
@@ -291,6 +354,7 @@ static HandOverSource *source_new(void)
     src->on_success = HAND_OVER_ON_SUCCESS_STAY;
     src->timeout_ns = HAND_OVER_TIMEOUT_MS * (int64_t)SCALE_MS;
     src->peer = HAND_OVER_PEER_INIT;
+    src->peer_vm = -1;
     return src;
 }
 
@@ -300,6 +364,9 @@ static void source_free(HandOverSource *src)
         hand_over_child_free(src->child);
         hand_over_wire_free(src->wire);
         hand_over_peer_clear(&src->peer);
+        if (src->peer_vm >= 0) {
+            close(src->peer_vm);
+        }
         g_free(src->claimed);
         g_free(src->ram_table);
         g_free(src);
@@ -404,8 +471,25 @@ static bool source_hello(Error **errp)
     return true;
 }
 
-/* @vm_fd: set to what is to follow the RAM blocks, -1 for nothing */
-static bool source_send_offer(int *vm_fd, Error **errp)
+/* The descriptors of virtual machines that may have the guest, or NULL */
+static GArray *source_vms(void)
+{
+    GArray *vms = NULL;
+    int fd;
+
+    if (kept.lost) {
+        return g_array_ref(kept.vms);
+    }
+    fd = arch && arch->vm ? arch->vm() : -1;
+    if (fd >= 0) {
+        vms = g_array_new(false, false, sizeof(int));
+        g_array_append_val(vms, fd);
+    }
+    return vms;
+}
+
+/* @vms: descriptors that are to follow the RAM blocks, or NULL */
+static bool source_send_offer(const GArray *vms, Error **errp)
 {
     MachineClass *mc = MACHINE_GET_CLASS(current_machine);
     HandOverMessage msg = {
@@ -431,10 +515,12 @@ static bool source_send_offer(int *vm_fd, Error **errp)
         offer->drives = hand_over_drives();
         offer->has_drives = true;
     }
-    *vm_fd = -1;
     if (arch && arch->offer) {
-        offer->arch = arch->offer(vm_fd);
-        offer->vm = offer->has_vm = *vm_fd >= 0;
+        offer->arch = arch->offer();
+    }
+    if (vms) {
+        offer->has_vms = true;
+        offer->vms = vms->len;
     }
     source->ram_table = hand_over_ram_table();
     bql_unlock();
@@ -444,6 +530,19 @@ static bool source_send_offer(int *vm_fd, Error **errp)
     qapi_free_HandOverDriveList(offer->drives);
     qobject_unref(offer->arch);
     return ok;
+}
+
+static bool source_send_vms(const GArray *vms, Error **errp)
+{
+    HandOverMessage msg = { .type = HAND_OVER_MESSAGE_TYPE_VM };
+
+    for (guint i = 0; vms && i < vms->len; i++) {
+        if (!hand_over_send(source->wire, &msg, g_array_index(vms, int, i),
+                            errp)) {
+            return false;
+        }
+    }
+    return true;
 }
 
 /* The destination's own words, if it is a child that said some */
@@ -470,10 +569,9 @@ static void source_prepend_child_words(Error **errp)
 bool hand_over_source_offer(MigrationState *s, Error **errp)
 {
     ERRP_GUARD();
-    g_autoptr(HandOverMessage) adopted = NULL;
-    HandOverMessage vm = { .type = HAND_OVER_MESSAGE_TYPE_VM };
+    g_autoptr(HandOverMessage) vm = NULL, adopted = NULL;
     QIOChannel *ioc = qemu_file_get_ioc(s->to_dst_file);
-    int vm_fd;
+    g_autoptr(GArray) vms = NULL;
 
     if (migrate_mode() != MIG_MODE_HAND_OVER) {
         return true;
@@ -496,26 +594,36 @@ bool hand_over_source_offer(MigrationState *s, Error **errp)
     }
 
     enter_stage(HAND_OVER_STAGE_OFFER);
-    if (!source_send_offer(&vm_fd, errp) ||
+    vms = source_vms();
+    if (!source_send_offer(vms, errp) ||
         !hand_over_ram_send(source->wire, errp) ||
-        (vm_fd >= 0 && !hand_over_send(source->wire, &vm, vm_fd, errp))) {
+        !source_send_vms(vms, errp)) {
         Error *refusal = NULL;
 
         /* It stops reading when it refuses; its words are more telling */
         hand_over_recv(source->wire, HAND_OVER_MESSAGE_TYPE_ADOPTED,
                        source_deadline(), NULL, &source->silent, &refusal);
-        if (refusal && !source->silent) {
+        if (refusal) {
             error_free(*errp);
             *errp = refusal;
-        } else {
-            error_free(refusal);
         }
         return false;
+    }
+    if (vms) {
+        vm = hand_over_recv(source->wire, HAND_OVER_MESSAGE_TYPE_VM,
+                            source_deadline(), &source->peer_vm,
+                            &source->silent, errp);
+        if (!vm) {
+            return false;
+        }
     }
     adopted = hand_over_recv(source->wire, HAND_OVER_MESSAGE_TYPE_ADOPTED,
                              source_deadline(), NULL, &source->silent, errp);
     if (!adopted) {
         return false;
+    }
+    if (vms && !kept.lost) {
+        keep_begin(s->to_dst_file);
     }
     enter_stage(HAND_OVER_STAGE_READY);
     return true;
@@ -621,11 +729,18 @@ bool hand_over_source_commit(MigrationState *s, Error **errp)
     if (!done) {
         /*
          * It has refused, or closed its end.  In either case it does not run
-         * the guest: it says "done" before it does.
+         * the guest: it says "done" before it does.  But it may have moved
+         * the guest away, which it can't do any more.
          */
+        if (source->peer_vm >= 0 && (kept.lost || arch->gone())) {
+            keep_lost();
+            error_prepend(errp, "the guest is lost, and can go on after "
+                          "another migrate-protected-vm: ");
+        }
         return false;
     }
     qatomic_set(&handed_over, true);
+    keep_end();
     enter_stage(HAND_OVER_STAGE_DONE);
     return true;
 }
@@ -633,6 +748,7 @@ bool hand_over_source_commit(MigrationState *s, Error **errp)
 bool hand_over_source_refused(MigrationState *s, Error **errp)
 {
     g_autoptr(HandOverMessage) msg = NULL;
+    Error *err = NULL;
 
     /* There is a "refused" to be read if the destination stopped reading */
     if (migrate_mode() != MIG_MODE_HAND_OVER || !source || !source->wire ||
@@ -640,11 +756,15 @@ bool hand_over_source_refused(MigrationState *s, Error **errp)
         return false;
     }
     msg = hand_over_recv(source->wire, HAND_OVER_MESSAGE_TYPE_REFUSED,
-                         source_deadline(), NULL, &source->silent, NULL);
-    if (!msg) {
+                         source_deadline(), NULL, &source->silent, &err);
+    if (msg) {
+        error_setg(errp, "the destination gave up: %s", msg->u.refused.reason);
+    } else if (source->silent) {
+        error_propagate(errp, err);
+    } else {
+        error_free(err);
         return false;
     }
-    error_setg(errp, "the destination gave up: %s", msg->u.refused.reason);
     return true;
 }
 
@@ -653,8 +773,12 @@ void hand_over_source_finish(MigrationState *s)
     g_autofree char *how = NULL;
 
     if (migrate_mode() != MIG_MODE_HAND_OVER || !source ||
-        hand_over_is_done()) {
+        qatomic_read(&handed_over)) {
         return;
+    }
+    if (!kept.lost) {
+        /* the guest is here */
+        keep_end();
     }
     if (source->wire && !source->committed) {
         g_autofree char *reason = NULL;
@@ -701,11 +825,15 @@ void hand_over_source_cleanup(MigrationState *s)
     if (migrate_mode() != MIG_MODE_HAND_OVER) {
         return;
     }
-    if (source && source->child && !hand_over_is_done()) {
+    if (source && source->child && !qatomic_read(&handed_over)) {
         /* only if the migration thread did not even begin */
         g_free(hand_over_child_kill(source->child));
     }
-    if (source && hand_over_is_done() &&
+    if (kept.lost && runstate_check(RUN_STATE_FINISH_MIGRATE)) {
+        /* it was running, and does not again */
+        runstate_set(RUN_STATE_PAUSED);
+    }
+    if (source && qatomic_read(&handed_over) &&
         source->on_success == HAND_OVER_ON_SUCCESS_QUIT) {
         /* as qmp_quit() does */
         shutdown_action = SHUTDOWN_ACTION_POWEROFF;

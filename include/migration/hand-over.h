@@ -17,37 +17,49 @@
  * HandOverArch: what an architecture adds to a hand-over.
  *
  * Of all functions the source calls the first group in its migration thread,
- * the destination the second one in its main thread.  Each may be NULL.
+ * the destination the second one in its main thread, and both the first of
+ * all.  Each may be NULL.
+ *
+ * @vm: the descriptor of this process's virtual machine, where the other end
+ *      needs it to move what is in the kernel; -1 where it does not.  Stays
+ *      the callee's.
  *
  * @check: source: false with @errp set if the guest can't be handed over.
  * @offer: source: facts that the destination needs, for "arch" of the
- *         offer; NULL where there are none.  @vm_fd is set to a descriptor
- *         that goes with them, and stays the callee's, or to -1.
- * @adopt: destination: compare them (NULL where there are none) with what is
- *         here.  False with @errp set if they don't fit.  @vm_fd, or -1, is
- *         the callee's from here on, in any case.
+ *         offer; NULL where there are none.
+ * @gone: source: whether the guest has left this process's virtual machine.
+ *        Asked of a machine that has a @vm, when a destination that was told
+ *        to take the guest has not.
+ *
+ * @adopt: destination: compare the facts (NULL where there are none) with
+ *         what is here.  False with @errp set if they don't fit.  @vms are
+ *         descriptors (int) of virtual machines, one of which has the guest:
+ *         the last one, most likely.  They live until the guest is here,
+ *         or the hand-over has failed.
  * @move: destination, everything loaded: the last step that can fail.
- * @release: destination: the hand-over failed, let go of what @adopt got.
  * @other: destination: a migration comes in that is no hand-over.  False with
  *         @errp set if this guest can only be handed over.
  */
 typedef struct HandOverArch {
-    bool (*check)(Error **errp);
-    QObject *(*offer)(int *vm_fd);
+    int (*vm)(void);
 
-    bool (*adopt)(QObject *facts, int vm_fd, Error **errp);
+    bool (*check)(Error **errp);
+    QObject *(*offer)(void);
+    bool (*gone)(void);
+
+    bool (*adopt)(QObject *facts, const GArray *vms, Error **errp);
     bool (*move)(Error **errp);
-    void (*release)(void);
     bool (*other)(Error **errp);
 } HandOverArch;
 
 void hand_over_arch_register(const HandOverArch *arch);
 
 /*
- * Has this process handed its guest over?  Then it must never run it again,
- * nor touch its disks.
+ * Has this process handed its guest over, or lost it in trying to?  Then it
+ * must never run it, nor write to its RAM, nor touch its disks or its virtual
+ * machine in the kernel.  True with @errp set to why.
  */
-bool hand_over_is_done(void);
+bool hand_over_guest_is_gone(Error **errp);
 
 /*
  * Command line: @str is the argument of -incoming.  If it is of the form

@@ -17,7 +17,6 @@
 #include "qapi/error.h"
 #include "qapi/qapi-types-misc-target.h"
 #include "qobject/qdict.h"
-#include "qobject/qlist.h"
 #include "qobject/qnum.h"
 #include "exec/cpu-common.h"
 #include "exec/ramblock.h"
@@ -34,10 +33,10 @@
 /* All of it belongs to the main thread */
 static struct {
     bool incoming;              /* no encryption context yet */
-    int vm_fd;                  /* of the source, -1: none */
+    const GArray *vms;          /* descriptors of machines: one has it */
     SevFacts facts;             /* of the source; the measurement is ours */
     GHashTable *regions;        /* RAM block's name: where it was pinned */
-} sev = { .vm_fd = -1 };
+} sev;
 
 bool sev_hand_over_incoming(void)
 {
@@ -59,6 +58,21 @@ uint64_t sev_hand_over_region(const void *host)
         pinned = g_hash_table_lookup(sev.regions, block->idstr);
     }
     return pinned ? *pinned : (uintptr_t)host;
+}
+
+static bool sev_can_move(Error **errp)
+{
+    if (!kvm_vm_check_extension(kvm_state, KVM_CAP_VM_MOVE_ENC_CONTEXT_FROM)) {
+        error_setg(errp, "the kernel cannot move an encryption context "
+                   "(KVM_CAP_VM_MOVE_ENC_CONTEXT_FROM, Linux 5.16)");
+        return false;
+    }
+    return true;
+}
+
+static int sev_vm(void)
+{
+    return sev_enabled() ? kvm_state->vmfd : -1;
 }
 
 /*
@@ -87,9 +101,7 @@ static bool sev_check(Error **errp)
                    SevState_str(facts.state));
         return false;
     }
-    if (!kvm_vm_check_extension(kvm_state, KVM_CAP_VM_MOVE_ENC_CONTEXT_FROM)) {
-        error_setg(errp, "the kernel cannot move an encryption context "
-                   "(KVM_CAP_VM_MOVE_ENC_CONTEXT_FROM, Linux 5.16)");
+    if (!sev_can_move(errp)) {
         return false;
     }
     if (facts.kvm_type != KVM_X86_DEFAULT_VM) {
@@ -115,7 +127,7 @@ static int sev_offer_region(RAMBlock *block, void *opaque)
     return 0;
 }
 
-static QObject *sev_offer(int *vm_fd)
+static QObject *sev_offer(void)
 {
     QDict *dict, *regions;
     SevFacts facts;
@@ -138,8 +150,14 @@ static QObject *sev_offer(int *vm_fd)
     regions = qdict_new();
     qemu_ram_foreach_block(sev_offer_region, regions);
     qdict_put(dict, "regions", regions);
-    *vm_fd = kvm_state->vmfd;
     return QOBJECT(dict);
+}
+
+/* A machine whose context has left answers all with EIO: kvm_vm_dead() */
+static bool sev_gone(void)
+{
+    return kvm_vm_ioctl(kvm_state, KVM_CHECK_EXTENSION,
+                        KVM_CAP_USER_MEMORY) == -EIO;
 }
 
 /*
@@ -156,14 +174,6 @@ bool sev_hand_over_prepare(void)
                              &error_abort);
     sev.incoming = runstate_check(RUN_STATE_INMIGRATE);
     return sev.incoming;
-}
-
-static void sev_release(void)
-{
-    if (sev.vm_fd >= 0) {
-        close(sev.vm_fd);
-        sev.vm_fd = -1;
-    }
 }
 
 /* A number of the offer, that must be what is @here */
@@ -212,12 +222,11 @@ static bool sev_adopt_regions(QDict *regions, Error **errp)
     return true;
 }
 
-static bool sev_adopt(QObject *obj, int vm_fd, Error **errp)
+static bool sev_adopt(QObject *obj, const GArray *vms, Error **errp)
 {
     QDict *dict = qobject_to(QDict, obj);
     SevFacts here;
 
-    sev.vm_fd = vm_fd;
     if (!dict) {
         if (sev_enabled()) {
             error_setg(errp, "the source's guest has no SEV, this one has");
@@ -235,14 +244,12 @@ static bool sev_adopt(QObject *obj, int vm_fd, Error **errp)
                    "(-object sev-guest)");
         return false;
     }
-    if (vm_fd < 0) {
+    if (!vms->len) {
         error_setg(errp, "the source's offer has no descriptor of its virtual "
                    "machine");
         return false;
     }
-    if (!kvm_vm_check_extension(kvm_state, KVM_CAP_VM_MOVE_ENC_CONTEXT_FROM)) {
-        error_setg(errp, "the kernel cannot move an encryption context "
-                   "(KVM_CAP_VM_MOVE_ENC_CONTEXT_FROM)");
+    if (!sev_can_move(errp)) {
         return false;
     }
     sev_get_facts(&here);
@@ -261,6 +268,7 @@ static bool sev_adopt(QObject *obj, int vm_fd, Error **errp)
     if (!sev_adopt_regions(qdict_get_qdict(dict, "regions"), errp)) {
         return false;
     }
+    sev.vms = vms;
     sev.facts = here;
     sev.facts.handle = qdict_get_try_int(dict, "handle", 0);
     sev.facts.measurement = g_strdup(qdict_get_try_str(dict, "measurement"));
@@ -299,13 +307,16 @@ static void sev_refresh_vcpus(void)
 
 static bool sev_move(Error **errp)
 {
-    int ret;
+    int ret = -EINVAL;
 
     if (!sev_enabled()) {
         return true;
     }
-    ret = kvm_vm_enable_cap(kvm_state, KVM_CAP_VM_MOVE_ENC_CONTEXT_FROM, 0,
-                            sev.vm_fd);
+    /* EINVAL: that machine does not have the context (any more) */
+    for (guint i = sev.vms->len; i-- > 0 && ret == -EINVAL; ) {
+        ret = kvm_vm_enable_cap(kvm_state, KVM_CAP_VM_MOVE_ENC_CONTEXT_FROM,
+                                0, g_array_index(sev.vms, int, i));
+    }
     if (ret < 0) {
         error_setg_errno(errp, -ret, "the kernel does not move the SEV "
                          "guest's encryption context");
@@ -314,7 +325,6 @@ static bool sev_move(Error **errp)
     sev.incoming = false;
     sev_moved_in(&sev.facts);
     sev_refresh_vcpus();
-    sev_release();
     return true;
 }
 
@@ -329,11 +339,12 @@ static bool sev_other(Error **errp)
 }
 
 static const HandOverArch sev_hand_over = {
+    .vm = sev_vm,
     .check = sev_check,
     .offer = sev_offer,
+    .gone = sev_gone,
     .adopt = sev_adopt,
     .move = sev_move,
-    .release = sev_release,
     .other = sev_other,
 };
 

@@ -14,7 +14,7 @@ within() {
 }
 
 fail() {
-    echo "$*" > /tmp/reason
+    echo "$*" | tr "\n" " " > /tmp/reason
     echo "FAILED: $*"
     exit 1
 }
@@ -112,4 +112,10 @@ measured() {
     _answer=$(ask measure "$(echo "$answer" | sed 's/.*"data": "\([^"]*\)".*/\1/')" \
         "$_digest") || fail "the owner: $_answer"
     [ "$_answer" = equal ] || fail "the launch measurement $_answer"
+}
+
+# parameter NAME DEFAULT: what the kernel's command line says of it
+parameter() {
+    _value=$(sed -n 's/.*\b'"$1"'=\([^ ]*\).*/\1/p' /proc/cmdline)
+    echo "${_value:-$2}"
 }

@@ -1,0 +1,182 @@
+# shellcheck shell=sh
+# shellcheck disable=SC2154 # of lib.sh
+# shellcheck disable=SC2034 # for the scenarios
+# A SEV guest that keeps checking its memory, and QEMUs that hand it over;
+# sourced, after lib.sh.  Its page /dev/shm/ram tells how far it has come.
+
+binary=qemu             # what is started
+cpus=1
+policy=1
+type=                   # more of -object sev-guest
+memory=64
+count=0                 # QEMUs started so far: each has FIFOs of its own
+
+# word N: a 64-bit number in the page that guest and host share
+word() {
+    dd if=/dev/shm/ram bs=4096 skip=768 count=1 2>/dev/null |
+        od -A n -t u8 -j $((8 * $1)) -N 8 | tr -d ' '
+}
+
+# wait_for WHAT COMMAND...: until it succeeds
+wait_for() {
+    _what=$1
+    shift
+    _n=0
+    until "$@"; do
+        _n=$((_n + 1))
+        [ "$_n" -lt 1200 ] || fail "$_what: $answer"
+        sleep 0.05
+    done
+}
+more_ticks_than() {
+    [ "$(word 0)" -gt "$1" ]
+}
+# says TEXT COMMAND: whether the answer to a QMP command has it
+says() {
+    qmp "$2"
+    case $answer in
+    *"$1"*) return 0 ;;
+    esac
+    return 1
+}
+# expect_error TEXT COMMAND: it fails, and says that
+expect_error() {
+    echo "$2" >&6
+    while within 60 answer <&7; do
+        case $answer in
+        '{"error"'*"$1"*) return 0 ;;
+        '{"error"'* | '{"return"'*) break ;;
+        esac
+    done
+    fail "$2 does not say '$1': $answer"
+}
+
+# options QMP: the command line of a QEMU, a line an option
+options() {
+    cat <<X
+$binary
+-L
+/usr/share/qemu
+-accel
+kvm
+-cpu
+EPYC,check=off
+-smp
+$cpus
+-nodefaults
+-no-user-config
+-no-reboot
+-display
+none
+-m
+$memory
+-machine
+q35,confidential-guest-support=sev,memory-backend=ram
+-object
+sev-guest,id=sev,cbitpos=51,reduced-phys-bits=1,policy=$policy$type
+-object
+memory-backend-file,id=ram,size=${memory}M,mem-path=/dev/shm/ram,share=on
+-drive
+if=pflash,format=raw,unit=0,readonly=on,file=/tick.bin
+-serial
+file:/tmp/serial
+-chardev
+pipe,id=qmp,path=/tmp/$1
+-mon
+chardev=qmp,mode=control
+X
+}
+
+# A QEMU more: its monitor is $next, file descriptors 8 (to it) and 9 (from it)
+prepare_next() {
+    count=$((count + 1))
+    next=q$count
+    mkfifo "$next.in" "$next.out"
+    exec 8<> "$next.in" 9<> "$next.out"
+}
+# The QEMU that has the guest is that one: 6 and 7
+use_next() {
+    within 60 answer <&9 || fail "the new QEMU does not come up"
+    exec 6>&8 7<&9
+    rm -f "$next.in" "$next.out"
+    qmp '{"execute": "qmp_capabilities"}'
+}
+drop_next() {
+    exec 8>&- 9>&-
+    rm -f "$next.in" "$next.out"
+}
+
+# launch [OPTION...]: a guest's first QEMU
+launch() {
+    prepare_next
+    # shellcheck disable=SC2046
+    set -- $(options "$next") "$@"
+    "$@" &
+    qemu=$!
+    use_next
+    wait_for "the guest does nothing" more_ticks_than 5
+}
+
+# as_json: a JSON list of the lines that are read
+as_json() {
+    printf '['
+    sed 's/.*/"&"/' | tr '\n' ',' | sed 's/,$/]/'
+}
+
+# hand_over [ARGUMENTS]: to a QEMU that is started with these options, and has
+# the monitor $next.  ARGUMENTS of the command begin with a comma.
+hand_over() {
+    qmp '{"execute": "migrate-protected-vm", "arguments": {"exec":
+        '"$(options "$next" | as_json)${1:-}"'}}'
+}
+
+# migration: how the migration ended, in $answer its figures
+migration_ended() {
+    qmp '{"execute": "query-migrate"}'
+    case $answer in
+    *'"status": "completed"'* | *'"status": "failed"'* | \
+    *'"status": "cancelled"'*)
+        return 0
+        ;;
+    esac
+    return 1
+}
+
+# figure NAME: one of query-migrate
+figure() {
+    echo "$answer" | sed -n 's/.*"'"$1"'": \([0-9]*\).*/\1/p'
+}
+
+# The guest runs here, has lost nothing, and its memory is encrypted
+check_guest() {
+    wait_for "the guest does not run" \
+        says '"running": true' '{"execute": "query-status"}'
+    wait_for "the guest stands still" more_ticks_than "$(word 0)"
+    [ "$(word 1)" = 0 ] || fail "the guest lost memory: $(word 1) words"
+    dd if=/dev/shm/ram bs=1M skip=4 count=1 2>/dev/null > seen
+    [ "$(tr -d '\0' < seen | wc -c)" -gt 1000000 ] ||
+        fail "the guest's memory is not encrypted any more"
+}
+
+gone() {
+    ! pidof qemu qemu-old > /dev/null
+}
+
+# End the guest: nothing of it is left
+finish() {
+    sev-tool status | grep -q 'guests 1$' || fail "$(sev-tool status)"
+    qmp '{"execute": "quit"}'
+    nothing_left
+}
+nothing_left() {
+    wait_for "a QEMU does not end" gone
+    sev-tool status | grep -q 'guests 0$' || fail "$(sev-tool status)"
+    [ "$(pinned)" = 0 ] || fail "$(pinned) pages are still pinned"
+    rm -f /dev/shm/ram
+}
+# pages that the kernel has pinned for guests
+pinned() {
+    echo 1 > /proc/sys/vm/stat_refresh
+    awk '/^nr_foll_pin_acquired/ { n += $2 } /^nr_foll_pin_released/ { n -= $2 }
+        END { print n }' /proc/vmstat
+}
