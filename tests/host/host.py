@@ -24,6 +24,16 @@ MACHINES = {
 }
 
 
+# What scenarios need beside what all have
+LAYERS = {
+    'guest-linux': ['guest'],
+    'hand-over-linux': ['guest'],
+    'hand-over-upgrade': ['old'],
+    'selftests': ['selftests'],
+    'shell': ['guest', 'old'],
+}
+
+
 def command(args, directory, serial):
     share = os.path.join(directory, 'share')
     machine = MACHINES[args.host]
@@ -51,8 +61,7 @@ def command(args, directory, serial):
 
 def layers(args, directory):
     """The initramfs: its parts behind each other"""
-    names = ['base'] + {'selftests': ['selftests'], 'guest-linux': ['guest'],
-                        'shell': ['guest']}.get(args.scenario, [])
+    names = ['base'] + LAYERS.get(args.scenario, [])
     with open(os.path.join(directory, f'{args.scenario}.initrd'), 'wb') as out:
         for name in names:
             with open(os.path.join(directory, f'{name}.cpio'), 'rb') as part:
@@ -151,6 +160,7 @@ def main():
     parser.add_argument('qemu')
     parser.add_argument('scenario')
     parser.add_argument('--limit', type=float, default=600)
+    parser.add_argument('--kernel', default='6.12')
     parser.add_argument('--memory', default='2G')
     parser.add_argument('--plain', action='store_true',
                         help='the same host without what it is made for')
@@ -158,7 +168,7 @@ def main():
                         help="for the kernel's command line")
     parser.add_argument('--qemu-option', action='append', default=[])
     args = parser.parse_args()
-    directory = os.path.join(args.build, 'host', args.host)
+    directory = os.path.join(args.build, 'host', f'{args.host}-{args.kernel}')
     os.makedirs(os.path.join(directory, 'share'), exist_ok=True)
     if args.scenario == 'shell':
         layers(args, directory)
