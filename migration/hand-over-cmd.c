@@ -18,6 +18,7 @@
 #include "hand-over-internal.h"
 #include "hand-over-check.h"
 #include "hand-over-exec.h"
+#include "hand-over-peer.h"
 #include "migration.h"
 
 static SocketAddress *parse_uri(const char *uri, Error **errp)
@@ -30,6 +31,19 @@ static SocketAddress *parse_uri(const char *uri, Error **errp)
         return NULL;
     }
     return addr;
+}
+
+static void check_socket(const char *path, HandOverBlockerList ***tail)
+{
+    Error *err = NULL;
+
+    if (!hand_over_peer_check_path(path, &err)) {
+        HandOverBlocker *blocker = g_new0(HandOverBlocker, 1);
+
+        blocker->reason = g_strdup(error_get_pretty(err));
+        QAPI_LIST_APPEND(*tail, blocker);
+        error_free(err);
+    }
 }
 
 static char **strv_from_list(const strList *list)
@@ -117,7 +131,9 @@ HandOverCheck *qmp_migrate_protected_vm(bool has_exec, strList *exec,
     }
 
     hand_over_check_guest(&tail);
-    if (!uri) {
+    if (uri) {
+        check_socket(addr->u.q_unix.path, &tail);
+    } else {
         check_program(path, &tail);
         hand_over_check_exec(own_argv, &tail);
     }

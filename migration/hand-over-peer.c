@@ -48,6 +48,28 @@ bool hand_over_peer_check(QIOChannel *ioc, Error **errp)
     return true;
 }
 
+bool hand_over_peer_check_path(const char *path, Error **errp)
+{
+    struct stat st;
+
+    if (stat(path, &st) < 0 || !S_ISSOCK(st.st_mode)) {
+        /* to connect to it will fail, and tell why */
+        return true;
+    }
+    if (st.st_uid != geteuid()) {
+        error_setg(errp, "socket '%s' belongs to user %u, expected user %u",
+                   path, st.st_uid, geteuid());
+        return false;
+    }
+    if (st.st_mode & S_IWOTH) {
+        error_setg(errp, "everybody may connect to socket '%s' (mode %04o): "
+                   "expected one that others cannot write to", path,
+                   st.st_mode & 07777);
+        return false;
+    }
+    return true;
+}
+
 bool hand_over_peer_send_hello(HandOverWire *wire, GArray *claimed,
                                Error **errp)
 {

@@ -27,6 +27,12 @@ typedef struct HandOverPeer {
  */
 bool hand_over_peer_check(QIOChannel *ioc, Error **errp);
 
+/*
+ * Is socket @path one that only we and root can have made, and connect to?
+ * What is no socket is not our concern.
+ */
+bool hand_over_peer_check_path(const char *path, Error **errp);
+
 /* Send "hello"; @claimed (array of uint32_t) may be NULL */
 bool hand_over_peer_send_hello(HandOverWire *wire, GArray *claimed,
                                Error **errp);

@@ -35,7 +35,7 @@ static struct {
     bool incoming;              /* no encryption context yet */
     const GArray *vms;          /* descriptors of machines: one has it */
     SevFacts facts;             /* of the source; the measurement is ours */
-    GHashTable *regions;        /* RAM block's name: where it was pinned */
+    GHashTable *regions;        /* RAM block's address: where it was pinned */
 } sev;
 
 bool sev_hand_over_incoming(void)
@@ -50,14 +50,20 @@ uint64_t sev_hand_over_cr3_mask(void)
 
 uint64_t sev_hand_over_region(const void *host)
 {
-    ram_addr_t offset;
-    RAMBlock *block = qemu_ram_block_from_host((void *)host, false, &offset);
-    uint64_t *pinned = NULL;
+    uint64_t *pinned = sev.regions ? g_hash_table_lookup(sev.regions, host)
+                                   : NULL;
 
-    if (sev.regions && block) {
-        pinned = g_hash_table_lookup(sev.regions, block->idstr);
-    }
     return pinned ? *pinned : (uintptr_t)host;
+}
+
+uint64_t sev_hand_over_region_forget(const void *host)
+{
+    uint64_t pinned = sev_hand_over_region(host);
+
+    if (sev.regions) {
+        g_hash_table_remove(sev.regions, host);
+    }
+    return pinned;
 }
 
 static bool sev_can_move(Error **errp)
@@ -122,6 +128,10 @@ static int sev_offer_region(RAMBlock *block, void *opaque)
     QDict *regions = opaque;
     void *host = qemu_ram_get_host_addr(block);
 
+    if (!qemu_ram_is_migratable(block)) {
+        /* it has no name, and stays here */
+        return 0;
+    }
     qdict_put(regions, qemu_ram_get_idstr(block),
               qnum_from_uint(sev_hand_over_region(host)));
     return 0;
@@ -205,18 +215,19 @@ static bool sev_adopt_regions(QDict *regions, Error **errp)
                    "guest");
         return false;
     }
-    sev.regions = g_hash_table_new_full(g_str_hash, g_str_equal, g_free,
-                                        g_free);
+    sev.regions = g_hash_table_new_full(NULL, NULL, NULL, g_free);
     for (e = qdict_first(regions); e; e = qdict_next(regions, e)) {
         QNum *num = qobject_to(QNum, qdict_entry_value(e));
+        RAMBlock *block = qemu_ram_block_by_name(qdict_entry_key(e));
         uint64_t address;
 
-        if (!num || !qnum_get_try_uint(num, &address)) {
+        if (!block || !num || !qnum_get_try_uint(num, &address)) {
             error_setg(errp, "the source's offer has no address for region "
-                       "'%s'", qdict_entry_key(e));
+                       "'%s', or there is none of that name",
+                       qdict_entry_key(e));
             return false;
         }
-        g_hash_table_insert(sev.regions, g_strdup(qdict_entry_key(e)),
+        g_hash_table_insert(sev.regions, qemu_ram_get_host_addr(block),
                             g_memdup2(&address, sizeof(address)));
     }
     return true;
@@ -305,6 +316,15 @@ static void sev_refresh_vcpus(void)
     }
 }
 
+/* What there is beside the RAM that was adopted is to be pinned now */
+static int sev_pin_own(RAMBlock *block, void *opaque)
+{
+    if (!qemu_ram_is_migratable(block)) {
+        sev_pin(qemu_ram_get_host_addr(block), qemu_ram_get_max_length(block));
+    }
+    return 0;
+}
+
 static bool sev_move(Error **errp)
 {
     int ret = -EINVAL;
@@ -319,11 +339,14 @@ static bool sev_move(Error **errp)
     }
     if (ret < 0) {
         error_setg_errno(errp, -ret, "the kernel does not move the SEV "
-                         "guest's encryption context");
+                         "guest's encryption context%s",
+                         ret == -EBUSY ? " (is there room for it in this "
+                         "process's cgroup, misc.max?)" : "");
         return false;
     }
     sev.incoming = false;
     sev_moved_in(&sev.facts);
+    qemu_ram_foreach_block(sev_pin_own, NULL);
     sev_refresh_vcpus();
     return true;
 }

@@ -1143,6 +1143,28 @@ static void test_arguments(void)
     vm_kill(&vm);
 }
 
+/* Who may connect to the destination's socket could be it */
+static void test_open_socket(void)
+{
+    g_autofree char *path = tmp_path("open");
+    g_autofree char *uri = g_strdup_printf("unix:%s", path);
+    int listener = listen_unix(path);
+    QDict *resp, *error;
+    Vm vm;
+
+    g_assert_cmpint(chmod(path, 0777), ==, 0);
+    vm_start(&vm, "source", MACHINE);
+    resp = vm_command(&vm, "{'execute': 'migrate-protected-vm',"
+                      " 'arguments': {'uri': %s}}", uri);
+    error = qdict_get_qdict(resp, "error");
+    g_assert_nonnull(error);
+    g_assert_nonnull(strstr(qdict_get_str(error, "desc"), "mode 0777"));
+    qobject_unref(resp);
+    vm_assert_counts(&vm);
+    close(listener);
+    vm_kill(&vm);
+}
+
 /* A destination that never gets ready is given up on */
 static void test_timeout(void)
 {
@@ -1230,6 +1252,7 @@ int main(int argc, char **argv)
     g_test_add_data_func("/hand-over/ordinary-migration/tcp", "tcp",
                          test_ordinary);
     g_test_add_func("/hand-over/arguments", test_arguments);
+    g_test_add_func("/hand-over/open-socket", test_open_socket);
     g_test_add_func("/hand-over/timeout", test_timeout);
 
     ret = g_test_run();

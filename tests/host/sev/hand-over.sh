@@ -9,6 +9,9 @@ cpus=1
 policy=1
 type=                   # more of -object sev-guest
 memory=64
+preload=                # a library that QEMU is to load
+cgroup=                 # where QEMU is to be
+patience=1200           # of wait_for, in units of at least 50 ms
 count=0                 # QEMUs started so far: each has FIFOs of its own
 
 # word N: a 64-bit number in the page that guest and host share
@@ -24,7 +27,7 @@ wait_for() {
     _n=0
     until "$@"; do
         _n=$((_n + 1))
-        [ "$_n" -lt 1200 ] || fail "$_what: $answer"
+        [ "$_n" -lt "$patience" ] || fail "$_what: $answer"
         sleep 0.05
     done
 }
@@ -106,15 +109,38 @@ drop_next() {
     rm -f "$next.in" "$next.out"
 }
 
-# launch [OPTION...]: a guest's first QEMU
+# spawn PROGRAM ARGUMENT...: with $preload, in $cgroup; sets $spawned
+spawn() {
+    {
+        [ -z "$cgroup" ] || echo 0 > "$cgroup/cgroup.procs"
+        [ -z "$preload" ] || export LD_PRELOAD="$preload"
+        exec "$@"
+    } &
+    spawned=$!
+}
+
+# launch: a guest's first QEMU
 launch() {
     prepare_next
     # shellcheck disable=SC2046
-    set -- $(options "$next") "$@"
-    "$@" &
-    qemu=$!
+    spawn $(options "$next")
+    qemu=$spawned
     use_next
     wait_for "the guest does nothing" more_ticks_than 5
+}
+
+# await: a QEMU, $waiting, that waits for the guest; its monitor is $next
+await() {
+    rm -f incoming
+    # shellcheck disable=SC2046
+    spawn $(options "$next") -incoming unix:/tmp/incoming
+    waiting=$spawned
+    wait_for "the destination does not wait" [ -S incoming ]
+}
+# hand_over_there [ARGUMENTS]: to that one
+hand_over_there() {
+    qmp '{"execute": "migrate-protected-vm", "arguments": {
+        "uri": "unix:/tmp/incoming"'"${1:-}"'}}'
 }
 
 # as_json: a JSON list of the lines that are read
