@@ -1,6 +1,6 @@
 # Thin: what is done stands in scripts/ and tests/
 .POSIX:
-.PHONY: help build demo check bench refresh export lint clean distclean
+.PHONY: help build demo demo-plain check bench refresh export lint clean distclean
 
 # A version of base/lock, or its role there: new, old
 BASE = new
@@ -8,7 +8,8 @@ BASE = new
 VARIANT =
 
 help:
-	@echo 'make demo       hand a running Debian guest over, ten times'
+	@echo 'make demo       hand a SEV guest over on an emulated host, ten times'
+	@echo 'make demo-plain hand a running Debian guest over, ten times'
 	@echo 'make check      build, and run all tests'
 	@echo 'make bench      compare with cpr-transfer and with precopy; cost of emulated SEV'
 	@echo 'make build      compile   [BASE=new|old|VERSION] [VARIANT=clang|asan|fuzz]'
@@ -22,6 +23,9 @@ build:
 	@scripts/build $(BASE) $(VARIANT)
 
 demo:
+	@tests/demo/sev
+
+demo-plain:
 	@scripts/build old
 	@scripts/build new
 	@tests/demo/run

@@ -8,7 +8,8 @@ binary=qemu             # what is started
 cpus=1
 policy=1
 type=                   # more of -object sev-guest
-memory=64
+memory=64               # in MiB
+ram=/dev/shm/ram        # its file
 preload=                # a library that QEMU is to load
 cgroup=                 # where QEMU is to be
 patience=1200           # of wait_for, in units of at least 50 ms
@@ -16,7 +17,7 @@ count=0                 # QEMUs started so far: each has FIFOs of its own
 
 # word N: a 64-bit number in the page that guest and host share
 word() {
-    dd if=/dev/shm/ram bs=4096 skip=768 count=1 2>/dev/null |
+    dd if="$ram" bs=4096 skip=768 count=1 2>/dev/null |
         od -A n -t u8 -j $((8 * $1)) -N 8 | tr -d ' '
 }
 
@@ -54,8 +55,12 @@ expect_error() {
     fail "$2 does not say '$1': $answer"
 }
 
-# options QMP: the command line of a QEMU, a line an option
+# options QMP: the command line of a QEMU, a line an option; scenarios have
+# their own
 options() {
+    sev_guest "$1"
+}
+sev_guest() {
     cat <<X
 $binary
 -L
@@ -78,7 +83,7 @@ q35,confidential-guest-support=sev,memory-backend=ram
 -object
 sev-guest,id=sev,cbitpos=51,reduced-phys-bits=1,policy=$policy$type
 -object
-memory-backend-file,id=ram,size=${memory}M,mem-path=/dev/shm/ram,share=on
+memory-backend-file,id=ram,size=${memory}M,mem-path=$ram,share=on
 -drive
 if=pflash,format=raw,unit=0,readonly=on,file=/tick.bin
 -serial
@@ -179,7 +184,8 @@ check_guest() {
         says '"running": true' '{"execute": "query-status"}'
     wait_for "the guest stands still" more_ticks_than "$(word 0)"
     [ "$(word 1)" = 0 ] || fail "the guest lost memory: $(word 1) words"
-    dd if=/dev/shm/ram bs=1M skip=4 count=1 2>/dev/null > seen
+    [ "$(word 2)" = 1 ] || fail "the guest sees SEV_STATUS $(word 2), not 1"
+    dd if="$ram" bs=1M skip=4 count=1 2>/dev/null > seen
     [ "$(tr -d '\0' < seen | wc -c)" -gt 1000000 ] ||
         fail "the guest's memory is not encrypted any more"
 }
@@ -198,7 +204,7 @@ nothing_left() {
     wait_for "a QEMU does not end" gone
     sev-tool status | grep -q 'guests 0$' || fail "$(sev-tool status)"
     [ "$(pinned)" = 0 ] || fail "$(pinned) pages are still pinned"
-    rm -f /dev/shm/ram
+    rm -f "$ram"
 }
 # pages that the kernel has pinned for guests
 pinned() {

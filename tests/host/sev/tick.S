@@ -4,8 +4,8 @@
  *
  * SPDX-License-Identifier: GPL-2.0-or-later
  *
- * In the page SHARED: a counter of rounds, and the number of words that were
- * not what the round before had left there.
+ * In the page SHARED: a counter of rounds, the number of words that were not
+ * what the round before had left there, and what SEV_STATUS says.
  */
 
 #include "long-mode.S.inc"
@@ -18,6 +18,7 @@ main:
 	movabsq	$(ALIAS + SHARED), %rbp
 	movq	$0, (%rbp)
 	movq	$0, 8(%rbp)
+	movq	$0, 16(%rbp)
 	xorl	%r12d, %r12d		/* what this round expects */
 	/* the first round only writes */
 	movl	$FROM, %edi
@@ -40,6 +41,11 @@ round:
 	incq	%rax
 	addq	$8, %rdi
 	loop	2b
+#ifndef PLAIN
+	movl	$0xc0010131, %ecx	/* SEV_STATUS */
+	rdmsr
+	movl	%eax, 16(%rbp)
+#endif
 	incq	%r12
 	incq	(%rbp)
 	jmp	round
