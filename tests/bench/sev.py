@@ -10,32 +10,11 @@ their spread go to DIRECTORY/sev.txt and sev.json.
 import argparse
 import json
 import os
-import re
-import statistics
-import subprocess
 import sys
 
+from emulated import host, row
+
 GOALS = {'boot': 1.05, 'touch': 1.25}
-
-
-def host(top, *options):
-    """Seconds from power on to the scenario's first line, and the lines"""
-    argv = [os.path.join(top, 'tests/host/run'), 'sev', 'bench', *options]
-    result = subprocess.run(argv, stdout=subprocess.PIPE, text=True)
-    found = re.search(r'^\(([0-9.]+) s from power on\)$', result.stdout, re.M)
-    if result.returncode or not found:
-        print(result.stdout)
-        raise RuntimeError('the host failed')
-    return float(found[1]), result.stdout.splitlines()
-
-
-def row(name, unit, values, reference):
-    """Paired: a ratio for each turn, the median of them"""
-    ratios = [a / b for a, b in zip(values, reference)]
-    return {'name': name, 'unit': unit, 'median': statistics.median(values),
-            'least': min(values), 'most': max(values),
-            'ratio': statistics.median(ratios),
-            'ratio_least': min(ratios), 'ratio_most': max(ratios)}
 
 
 def main():
@@ -49,12 +28,12 @@ def main():
     for n in range(args.rounds):
         # neither is always the one that comes first
         for which in (('off', 'on') if n % 2 else ('on', 'off')):
-            seconds, _ = host(args.top, '--append', 'rounds=0',
+            seconds, _ = host(args.top, 'bench', '--append', 'rounds=0',
                               *(['--plain'] if which == 'off' else []))
             boot[which].append(seconds)
         print(f'boot, round {n + 1} of {args.rounds}: off '
               f"{boot['off'][-1]} s, on {boot['on'][-1]} s", flush=True)
-    _, lines = host(args.top, '--append', f'rounds={args.rounds}',
+    _, lines = host(args.top, 'bench', '--append', f'rounds={args.rounds}',
                     '--limit', '900')
     touch = {'plain': [], 'sev': []}
     for line in lines:

@@ -104,7 +104,7 @@ prepare_next() {
 }
 # The QEMU that has the guest is that one: 6 and 7
 use_next() {
-    within 60 answer <&9 || fail "the new QEMU does not come up"
+    within 300 answer <&9 || fail "the new QEMU does not come up"
     exec 6>&8 7<&9
     rm -f "$next.in" "$next.out"
     qmp '{"execute": "qmp_capabilities"}'

@@ -1,0 +1,26 @@
+"""What benchmarks on an emulated host share"""
+
+import os
+import re
+import statistics
+import subprocess
+
+
+def host(top, scenario, *options):
+    """Seconds from power on to the scenario's first line, and the lines"""
+    argv = [os.path.join(top, 'tests/host/run'), 'sev', scenario, *options]
+    result = subprocess.run(argv, stdout=subprocess.PIPE, text=True)
+    found = re.search(r'^\(([0-9.]+) s from power on\)$', result.stdout, re.M)
+    if result.returncode or not found:
+        print(result.stdout)
+        raise RuntimeError('the host failed')
+    return float(found[1]), result.stdout.splitlines()
+
+
+def row(name, unit, values, reference):
+    """Paired: a ratio for each turn, the median of them"""
+    ratios = [a / b for a, b in zip(values, reference)]
+    return {'name': name, 'unit': unit, 'median': statistics.median(values),
+            'least': min(values), 'most': max(values),
+            'ratio': statistics.median(ratios),
+            'ratio_least': min(ratios), 'ratio_most': max(ratios)}

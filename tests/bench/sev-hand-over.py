@@ -1,0 +1,82 @@
+"""For how long a SEV guest does not run when it is handed over, against a plain
+guest, on the same emulated host.
+
+usage: sev-hand-over.py TOP DIRECTORY [--rounds N] [--cases MIB:CPUS,...]
+
+The two are handed over in turns.  Medians, ratios and their spread go to
+DIRECTORY/sev-hand-over.txt and .json.
+"""
+
+import argparse
+import json
+import os
+import statistics
+import sys
+
+from emulated import host, row
+
+GOAL = 1.2
+CASES = '64:1,1024:1,8192:1,64:2,64:4,64:8'
+# MiB of the emulated host, beside those of the largest SEV guest
+MEMORY = 2560
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument('top')
+    parser.add_argument('directory')
+    parser.add_argument('--rounds', type=int, default=7)
+    parser.add_argument('--cases', default=CASES)
+    args = parser.parse_args()
+
+    largest = max(int(case.split(':')[0]) for case in args.cases.split(','))
+    _, lines = host(args.top, 'bench-hand-over',
+                    '--memory', f'{largest + MEMORY}M',
+                    '--limit', '3000', '--append', f'rounds={args.rounds}',
+                    '--append', f'cases={args.cases}')
+    samples = {}
+    for line in lines:
+        words = line.split()
+        if words[:1] == ['bench:']:
+            case = (int(words[2]), int(words[3]))
+            samples.setdefault(case, {'plain': [], 'sev': []})
+            samples[case][words[1]].append(int(words[4]) / 1000)
+    out = ['{:24} {:>12} {:>15} {:>12} {:>15} {:>6} {:>12}'.format(
+        'blackout (ms)', 'plain', '(least-most)', 'SEV', '(least-most)',
+        'ratio', '(least-most)')]
+    rows = []
+    for (mib, cpus), s in samples.items():
+        plain = row(f'{mib} MiB, {cpus} CPUs', 'ms', s['plain'], s['plain'])
+        r = row(f'{mib} MiB, {cpus} CPUs', 'ms', s['sev'], s['plain'])
+        # the ratio of medians: a round's noise is as large as what it measures
+        r['ratio_of_medians'] = r['median'] / plain['median']
+        rows.append(r)
+        out.append('{:24} {:12.1f} {:>15} {:12.1f} {:>15} {:6.2f} {:>12}'.format(
+            r['name'], plain['median'],
+            f"{plain['least']:.1f}-{plain['most']:.1f}", r['median'],
+            f"{r['least']:.1f}-{r['most']:.1f}", r['ratio_of_medians'],
+            f"{r['ratio_least']:.2f}-{r['ratio_most']:.2f}"))
+    out.append('')
+    out.append(f'{args.rounds} rounds; ratio: of the medians, in parentheses '
+               'those of single rounds')
+    for r in rows:
+        met = 'met    ' if r['ratio_of_medians'] <= GOAL else 'NOT met'
+        out.append(f"{met} {r['name']}: at most {GOAL} times: "
+                   f"{r['ratio_of_medians']:.2f}")
+    by_ram = [statistics.median(s['sev']) for (_, cpus), s in samples.items()
+              if cpus == 1]
+    if len(by_ram) > 1:
+        spread = max(by_ram) / min(by_ram)
+        out.append(f"{'met    ' if spread <= GOAL else 'NOT met'} flat in RAM: "
+                   f'largest to smallest median {spread:.2f}, at most {GOAL}')
+    print('\n'.join(out))
+    with open(os.path.join(args.directory, 'sev-hand-over.txt'), 'w') as f:
+        f.write('\n'.join(out) + '\n')
+    with open(os.path.join(args.directory, 'sev-hand-over.json'), 'w') as f:
+        json.dump([{'mib': mib, 'cpus': cpus, **s}
+                   for (mib, cpus), s in samples.items()], f, indent=1)
+    return 0
+
+
+if __name__ == '__main__':
+    sys.exit(main())
