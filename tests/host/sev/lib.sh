@@ -87,7 +87,16 @@ qmp() {
 
 # heard SECONDS: the guest's next line, in $line
 heard() {
-    within "$1" line <&5 || fail "the guest is silent"
+    if ! within "$1" line <&5; then
+        # what there is to find out why
+        for _c in status registers lapic irq; do
+            qmp '{"execute": "human-monitor-command",
+                "arguments": {"command-line": "info '$_c'"}}'
+            echo "$answer" | sed 's/\\r\\n/\n/g'
+        done
+        cat /proc/interrupts
+        fail "the guest is silent"
+    fi
     echo "guest: $line"
 }
 
