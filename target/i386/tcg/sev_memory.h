@@ -42,6 +42,12 @@ bool sev_memory_realize(X86CPU *cpu, Error **errp);
  */
 void sev_memory_access(CPUState *cs, hwaddr addr, SevKeyId key);
 
+/*
+ * Changes with each flush of @cs' TLB: what was looked up before, in the same
+ * instruction, is not @cs' any more then.
+ */
+uint32_t sev_memory_epoch(CPUState *cs);
+
 /* Flush all of @cs' TLB, which is not running, or calls this itself */
 void sev_memory_flush(CPUState *cs);
 /* The same has been done by somebody else */

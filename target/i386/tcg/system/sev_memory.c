@@ -337,6 +337,11 @@ void sev_memory_access(CPUState *cs, hwaddr addr, SevKeyId key)
     }
 }
 
+uint32_t sev_memory_epoch(CPUState *cs)
+{
+    return sev_memory_enabled ? sev.epoch[cs->cpu_index] : 0;
+}
+
 SevKeyId sev_memory_asid_key(uint32_t asid)
 {
     return sev.asid_key[asid];
