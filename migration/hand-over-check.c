@@ -22,6 +22,7 @@
 #include "hw/qdev-core.h"
 #include "net/net.h"
 #include "system/block-backend.h"
+#include "hand-over-internal.h"
 #include "hand-over-check.h"
 #include "hand-over-exec.h"
 
@@ -30,8 +31,10 @@ typedef struct ExecCheck {
     bool own;
 } ExecCheck;
 
-static void G_GNUC_PRINTF(3, 4)
-block_by(ExecCheck *check, const char *option, const char *fmt, ...)
+#define block_by(check, ...) hand_over_block((check)->tail, __VA_ARGS__)
+
+void hand_over_block(HandOverBlockerList ***tail, const char *option,
+                     const char *fmt, ...)
 {
     HandOverBlocker *blocker = g_new0(HandOverBlocker, 1);
     va_list ap;
@@ -40,7 +43,7 @@ block_by(ExecCheck *check, const char *option, const char *fmt, ...)
     blocker->reason = g_strdup_vprintf(fmt, ap);
     va_end(ap);
     blocker->option = g_strdup(option);
-    QAPI_LIST_APPEND(*check->tail, blocker);
+    QAPI_LIST_APPEND(*tail, blocker);
 }
 
 static void note_option(const char *arg, void *opaque)

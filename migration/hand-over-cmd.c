@@ -38,10 +38,7 @@ static void check_socket(const char *path, HandOverBlockerList ***tail)
     Error *err = NULL;
 
     if (!hand_over_peer_check_path(path, &err)) {
-        HandOverBlocker *blocker = g_new0(HandOverBlocker, 1);
-
-        blocker->reason = g_strdup(error_get_pretty(err));
-        QAPI_LIST_APPEND(*tail, blocker);
+        hand_over_block(tail, NULL, "%s", error_get_pretty(err));
         error_free(err);
     }
 }
@@ -84,10 +81,7 @@ static void check_program(const char *path, HandOverBlockerList ***tail)
     g_autofree char *found = g_find_program_in_path(path);
 
     if (!found) {
-        HandOverBlocker *blocker = g_new0(HandOverBlocker, 1);
-
-        blocker->reason = g_strdup_printf("'%s' is not a program", path);
-        QAPI_LIST_APPEND(*tail, blocker);
+        hand_over_block(tail, NULL, "'%s' is not a program", path);
     }
 }
 

@@ -119,11 +119,6 @@ const char *hand_over_incoming_option(const char *str)
  * The exchange
  */
 
-static void close_fd(void *opaque)
-{
-    close(*(int *)opaque);
-}
-
 /* What must be the same at both ends, and is told by the offer alone */
 static bool offer_check(const HandOverOffer *offer, Error **errp)
 {
@@ -166,8 +161,7 @@ static bool offer_adopt(const HandOverOffer *offer, Error **errp)
     if (!hand_over_ram_adopt(incoming.wire, offer->ram_blocks, errp)) {
         return false;
     }
-    incoming.vms = g_array_new(false, false, sizeof(int));
-    g_array_set_clear_func(incoming.vms, close_fd);
+    incoming.vms = hand_over_fds_new();
     for (uint32_t i = 0; i < offer->vms; i++) {
         g_autoptr(HandOverMessage) msg = NULL;
 

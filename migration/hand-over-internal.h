@@ -24,6 +24,14 @@ typedef struct HandOverChild HandOverChild;
  */
 void hand_over_check_guest(HandOverBlockerList ***tail);
 
+/*
+ * Append a blocker to the list at @tail: a reason for people, and the command
+ * line option (NULL: none) that would remove it, or that it comes from.
+ */
+void G_GNUC_PRINTF(3, 4)
+hand_over_block(HandOverBlockerList ***tail, const char *option,
+                const char *fmt, ...);
+
 /* False if @list is empty; else true, with @errp set to what it says */
 bool hand_over_blockers_to_error(const HandOverBlockerList *list,
                                  Error **errp);

@@ -23,6 +23,7 @@
 #include "exec/target_page.h"
 #include "hw/boards.h"
 #include "system/hostmem.h"
+#include "hand-over-internal.h"
 #include "hand-over-ram.h"
 #include "ram.h"
 #include "trace.h"
@@ -80,11 +81,9 @@ void hand_over_ram_check(HandOverBlockerList ***tail)
                                      rb->idstr);
         }
         if (reason) {
-            HandOverBlocker *blocker = g_new0(HandOverBlocker, 1);
+            g_autofree char *option = by_option ? ram_option(rb) : NULL;
 
-            blocker->reason = g_steal_pointer(&reason);
-            blocker->option = by_option ? ram_option(rb) : NULL;
-            QAPI_LIST_APPEND(*tail, blocker);
+            hand_over_block(tail, option, "%s", reason);
         }
     }
 }

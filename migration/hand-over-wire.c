@@ -196,6 +196,19 @@ static bool coroutine_mixed_fn wire_wait(HandOverWire *wire, int64_t deadline,
     return ret > 0;
 }
 
+static void close_fd(void *opaque)
+{
+    close(*(int *)opaque);
+}
+
+GArray *hand_over_fds_new(void)
+{
+    GArray *fds = g_array_new(false, false, sizeof(int));
+
+    g_array_set_clear_func(fds, close_fd);
+    return fds;
+}
+
 static void close_fds(int *fds, size_t nfds)
 {
     for (size_t i = 0; i < nfds; i++) {

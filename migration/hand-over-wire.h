@@ -130,6 +130,9 @@ HandOverMessage *coroutine_mixed_fn
 hand_over_recv(HandOverWire *wire, HandOverMessageType type, int64_t deadline,
                int *fd, bool *eof, Error **errp);
 
+/* An array of descriptors (int), which closes them when it is freed */
+GArray *hand_over_fds_new(void);
+
 /*
  * Parts of the above for whom bytes don't come from a socket.
  * Returns false, or NULL, with @errp set if they are no header, no message.

@@ -111,11 +111,6 @@ bool hand_over_guest_is_gone(Error **errp)
     return false;
 }
 
-static void close_fd(void *opaque)
-{
-    close(*(int *)opaque);
-}
-
 /* The device state that is being sent, and where the guest went with it */
 static void keep_begin(QEMUFile *f)
 {
@@ -126,8 +121,7 @@ static void keep_begin(QEMUFile *f)
 static void keep_lost(void)
 {
     if (!kept.lost) {
-        kept.vms = g_array_new(false, false, sizeof(int));
-        g_array_set_clear_func(kept.vms, close_fd);
+        kept.vms = hand_over_fds_new();
         qatomic_set(&kept.lost, true);
     }
     g_array_append_val(kept.vms, source->peer_vm);
@@ -223,22 +217,6 @@ static int64_t source_deadline(void)
  * What is in the way
  */
 
-static void add_blocker(HandOverBlockerList ***tail, const char *option,
-                        const char *reason)
-{
-    HandOverBlocker *blocker = g_new0(HandOverBlocker, 1);
-
-    blocker->reason = g_strdup(reason);
-    blocker->option = g_strdup(option);
-    QAPI_LIST_APPEND(*tail, blocker);
-}
-
-static void add_blocker_err(HandOverBlockerList ***tail, Error *err)
-{
-    add_blocker(tail, NULL, error_get_pretty(err));
-    error_free(err);
-}
-
 /* Capabilities which make no sense for, or would disturb, a hand-over */
 static const MigrationCapability conflicting[] = {
     MIGRATION_CAPABILITY_BACKGROUND_SNAPSHOT,
@@ -270,45 +248,45 @@ void hand_over_check_guest(HandOverBlockerList ***tail)
     strList *reasons, *r;
 
     if (qatomic_read(&handed_over)) {
-        add_blocker(tail, NULL, "the guest has been handed over");
+        hand_over_block(tail, NULL, "the guest has been handed over");
         return;
     }
     if (migration_is_running()) {
-        add_blocker(tail, NULL, "a migration is in progress");
+        hand_over_block(tail, NULL, "a migration is in progress");
     } else if (s->migration_thread_running) {
         /* It has failed, but its thread has not been joined yet */
-        add_blocker(tail, NULL, "the last migration is still being cleaned up");
+        hand_over_block(tail, NULL,
+                        "the last migration is still being cleaned up");
     }
     if (runstate_check(RUN_STATE_INMIGRATE)) {
-        add_blocker(tail, NULL, "the guest waits for an incoming migration");
+        hand_over_block(tail, NULL,
+                        "the guest waits for an incoming migration");
     } else if (runstate_check(RUN_STATE_POSTMIGRATE)) {
-        add_blocker(tail, NULL, "the guest has been migrated");
+        hand_over_block(tail, NULL, "the guest has been migrated");
     }
 
     reasons = migration_blocked_reasons(MIG_MODE_HAND_OVER);
     for (r = reasons; r; r = r->next) {
-        add_blocker(tail, NULL, r->value);
+        hand_over_block(tail, NULL, "%s", r->value);
     }
     qapi_free_strList(reasons);
 
     for (size_t i = 0; i < ARRAY_SIZE(conflicting); i++) {
         if (s->capabilities[conflicting[i]]) {
-            g_autofree char *reason = g_strdup_printf(
-                "migration capability '%s' is enabled",
-                MigrationCapability_str(conflicting[i]));
-
-            add_blocker(tail, NULL, reason);
+            hand_over_block(tail, NULL, "migration capability '%s' is enabled",
+                            MigrationCapability_str(conflicting[i]));
         }
     }
     if (s->parameters.tls_creds && *s->parameters.tls_creds) {
-        add_blocker(tail, NULL, "migration parameter 'tls-creds' is set");
+        hand_over_block(tail, NULL, "migration parameter 'tls-creds' is set");
     }
 
     hand_over_ram_check(tail);
 
     /* of one that is lost all of this is known */
     if (!kept.lost && arch && arch->check && !arch->check(&err)) {
-        add_blocker_err(tail, err);
+        hand_over_block(tail, NULL, "%s", error_get_pretty(err));
+        error_free(err);
     }
 }
 

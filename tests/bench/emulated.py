@@ -1,5 +1,6 @@
 """What benchmarks on an emulated host share"""
 
+import json
 import os
 import re
 import statistics
@@ -24,3 +25,17 @@ def row(name, unit, values, reference):
             'least': min(values), 'most': max(values),
             'ratio': statistics.median(ratios),
             'ratio_least': min(ratios), 'ratio_most': max(ratios)}
+
+
+def verdict(what, goal, ratio):
+    return (f"{'met    ' if ratio <= goal else 'NOT met'} {what}: at most "
+            f'{goal} times: {ratio:.2f}')
+
+
+def write(directory, name, lines, data):
+    """Show the table, and keep it and the data in DIRECTORY/NAME.*"""
+    print('\n'.join(lines))
+    with open(os.path.join(directory, f'{name}.txt'), 'w') as f:
+        f.write('\n'.join(lines) + '\n')
+    with open(os.path.join(directory, f'{name}.json'), 'w') as f:
+        json.dump(data, f, indent=1)

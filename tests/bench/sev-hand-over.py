@@ -8,12 +8,10 @@ DIRECTORY/sev-hand-over.txt and .json.
 """
 
 import argparse
-import json
-import os
 import statistics
 import sys
 
-from emulated import host, row
+from emulated import host, row, verdict, write
 
 GOAL = 1.2
 CASES = '64:1,1024:1,8192:1,64:2,64:4,64:8'
@@ -60,22 +58,16 @@ def main():
     out.append(f'{args.rounds} rounds; ratio: of the medians, in parentheses '
                'those of single rounds')
     for r in rows:
-        met = 'met    ' if r['ratio_of_medians'] <= GOAL else 'NOT met'
-        out.append(f"{met} {r['name']}: at most {GOAL} times: "
-                   f"{r['ratio_of_medians']:.2f}")
+        out.append(verdict(r['name'], GOAL, r['ratio_of_medians']))
     by_ram = sorted((mib, statistics.median(s['sev']))
                     for (mib, cpus), s in samples.items() if cpus == 1)
     if len(by_ram) > 1:
         (least, short), (most, long) = by_ram[0], by_ram[-1]
-        out.append(f"{'met    ' if long / short <= GOAL else 'NOT met'} flat in "
-                   f'RAM: {most} MiB against {least} MiB, at most {GOAL} times: '
-                   f'{long / short:.2f}')
-    print('\n'.join(out))
-    with open(os.path.join(args.directory, 'sev-hand-over.txt'), 'w') as f:
-        f.write('\n'.join(out) + '\n')
-    with open(os.path.join(args.directory, 'sev-hand-over.json'), 'w') as f:
-        json.dump([{'mib': mib, 'cpus': cpus, **s}
-                   for (mib, cpus), s in samples.items()], f, indent=1)
+        out.append(verdict(f'flat in RAM, {most} MiB against {least} MiB', GOAL,
+                           long / short))
+    write(args.directory, 'sev-hand-over', out,
+          [{'mib': mib, 'cpus': cpus, **s}
+           for (mib, cpus), s in samples.items()])
     return 0
 
 

@@ -8,11 +8,9 @@ their spread go to DIRECTORY/sev.txt and sev.json.
 """
 
 import argparse
-import json
-import os
 import sys
 
-from emulated import host, row
+from emulated import host, row, verdict, write
 
 GOALS = {'boot': 1.05, 'touch': 1.25}
 
@@ -66,14 +64,9 @@ def main():
             ('the host boots with SEV', GOALS['boot'], rows[1]['ratio']),
             ('a guest with SEV touches memory', GOALS['touch'],
              rows[-1]['ratio'])):
-        out.append(f"{'met    ' if ratio <= goal else 'NOT met'} {what}: "
-                   f'at most {goal} times: {ratio:.2f}')
-    print('\n'.join(out))
-    with open(os.path.join(args.directory, 'sev.txt'), 'w') as f:
-        f.write('\n'.join(out) + '\n')
-    with open(os.path.join(args.directory, 'sev.json'), 'w') as f:
-        json.dump({'rounds': args.rounds, 'boot': boot, 'touch': touch,
-                   'rows': rows}, f, indent=1)
+        out.append(verdict(what, goal, ratio))
+    write(args.directory, 'sev', out,
+          {'rounds': args.rounds, 'boot': boot, 'touch': touch, 'rows': rows})
     return 0
 
 

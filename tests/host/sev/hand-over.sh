@@ -2,7 +2,7 @@
 # shellcheck disable=SC2154 # of lib.sh
 # shellcheck disable=SC2034 # for the scenarios
 # A SEV guest that keeps checking its memory, and QEMUs that hand it over;
-# sourced, after lib.sh.  Its page /dev/shm/ram tells how far it has come.
+# sourced, after lib.sh.  A page of $ram tells how far it has come.
 
 binary=qemu             # what is started
 cpus=1
@@ -55,12 +55,10 @@ expect_error() {
     fail "$2 does not say '$1': $answer"
 }
 
-# options QMP: the command line of a QEMU, a line an option; scenarios have
-# their own
-options() {
-    sev_guest "$1"
-}
-sev_guest() {
+# The command line of a QEMU, a line an option
+
+# qemu_options QMP: what all have
+qemu_options() {
     cat <<X
 $binary
 -L
@@ -78,21 +76,36 @@ $cpus
 none
 -m
 $memory
--machine
-q35,confidential-guest-support=sev,memory-backend=ram
--object
-sev-guest,id=sev,cbitpos=51,reduced-phys-bits=1,policy=$policy$type
--object
-memory-backend-file,id=ram,size=${memory}M,mem-path=$ram,share=on
--drive
-if=pflash,format=raw,unit=0,readonly=on,file=/tick.bin
--serial
-file:/tmp/serial
 -chardev
 pipe,id=qmp,path=/tmp/$1
 -mon
 chardev=qmp,mode=control
 X
+}
+sev_object() {
+    cat <<X
+-object
+sev-guest,id=sev,cbitpos=51,reduced-phys-bits=1,policy=$policy$type
+X
+}
+# tick_options MACHINE IMAGE: of the guest that keeps checking its memory
+tick_options() {
+    cat <<X
+-machine
+q35,memory-backend=ram,$1
+-object
+memory-backend-file,id=ram,size=${memory}M,mem-path=$ram,share=on
+-drive
+if=pflash,format=raw,unit=0,readonly=on,file=$2
+-serial
+file:/tmp/serial
+X
+}
+# options QMP: all of it; scenarios may have another guest
+options() {
+    qemu_options "$1"
+    sev_object
+    tick_options confidential-guest-support=sev /tick.bin
 }
 
 # A QEMU more: its monitor is $next, file descriptors 8 (to it) and 9 (from it)
@@ -114,8 +127,17 @@ drop_next() {
     rm -f "$next.in" "$next.out"
 }
 
-# spawn PROGRAM ARGUMENT...: with $preload, in $cgroup; sets $spawned
+# spawn OPTION...: a QEMU with these beside its options, with $preload, in
+# $cgroup; sets $spawned
 spawn() {
+    _ifs=$IFS
+    IFS='
+'
+    set -f
+    # shellcheck disable=SC2046
+    set -- $(options "$next") "$@"
+    set +f
+    IFS=$_ifs
     {
         [ -z "$cgroup" ] || echo 0 > "$cgroup/cgroup.procs"
         [ -z "$preload" ] || export LD_PRELOAD="$preload"
@@ -124,21 +146,23 @@ spawn() {
     spawned=$!
 }
 
-# launch: a guest's first QEMU
-launch() {
+# boot: a guest's first QEMU
+boot() {
     prepare_next
-    # shellcheck disable=SC2046
-    spawn $(options "$next")
+    spawn
     qemu=$spawned
     use_next
+}
+# launch: of the guest that keeps checking its memory
+launch() {
+    boot
     wait_for "the guest does nothing" more_ticks_than 5
 }
 
 # await: a QEMU, $waiting, that waits for the guest; its monitor is $next
 await() {
     rm -f incoming
-    # shellcheck disable=SC2046
-    spawn $(options "$next") -incoming unix:/tmp/incoming
+    spawn -incoming unix:/tmp/incoming
     waiting=$spawned
     wait_for "the destination does not wait" [ -S incoming ]
 }
@@ -161,7 +185,7 @@ hand_over() {
         '"$(options "$next" | as_json)${1:-}"'}}'
 }
 
-# migration: how the migration ended, in $answer its figures
+# migration_ended: whether it has; in $answer its figures
 migration_ended() {
     qmp '{"execute": "query-migrate"}'
     case $answer in
@@ -176,6 +200,27 @@ migration_ended() {
 # figure NAME: one of query-migrate
 figure() {
     echo "$answer" | sed -n 's/.*"'"$1"'": \([0-9]*\).*/\1/p'
+}
+
+# ends_with TEXT WHAT: the hand-over, WHAT, ends, and query-migrate says TEXT
+ends_with() {
+    wait_for "$2: it does not end" migration_ended
+    case $answer in
+    *"$1"*) ;;
+    *) fail "$2: $answer" ;;
+    esac
+}
+# completed WHAT: it does, well; sets $blackout, in us, and $qemu
+completed() {
+    ends_with '"status": "completed"' "$1"
+    blackout=$(figure blackout-us)
+    qemu=$(figure peer-pid)
+    [ -n "$blackout" ] || fail "$answer"
+}
+# follow: what stayed ends; the guest is in $next
+follow() {
+    qmp '{"execute": "quit"}'
+    use_next
 }
 
 # The guest runs here, has lost nothing, and its memory is encrypted
