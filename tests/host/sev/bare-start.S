@@ -126,6 +126,27 @@ guest_npf:	/* an access to where there is nothing */
 	.byte	0x66, 0x0f, 0x1f, 0x84, 0, 1, 2
 guest_npf_end:
 
+	/*
+	 * What changes the machine's memory map (PAM0 of Q35's host bridge) has
+	 * each processor look for work; meanwhile interrupts are counted.
+	 */
+	.globl	guest_event, guest_event_handler, guest_event_end
+guest_event:
+	movw	$0xcf8, %dx
+	movl	$0x80000090, %eax
+	outl	%eax, %dx
+	movw	$0xcfc, %dx
+	inl	%dx, %eax
+	xorl	$0x30, %eax
+	outl	%eax, %dx
+	xorl	$0x30, %eax
+	outl	%eax, %dx
+	vmmcall
+guest_event_handler:
+	incw	%cs:0x300
+	iret
+guest_event_end:
+
 	.data
 	.balign	8
 gdt:

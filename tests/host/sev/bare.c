@@ -266,6 +266,7 @@ static bool find_psp(void)
 extern const uint8_t guest_mark[], guest_mark_end[];
 extern const uint8_t guest_insns[], guest_insns_end[];
 extern const uint8_t guest_npf[], guest_npf_end[];
+extern const uint8_t guest_event[], guest_event_handler[], guest_event_end[];
 extern uint64_t tables[];
 void vmrun(uint64_t vmcb);
 
@@ -289,6 +290,7 @@ static uint64_t nested[4][512] __attribute__((aligned(4096)));
 #define EXIT_INFO_2 VMCB(uint64_t, 0x80)
 #define NESTED VMCB(uint64_t, 0x90)
 #define NESTED_CR3 VMCB(uint64_t, 0xb0)
+#define EVENT_INJ VMCB(uint64_t, 0xa8)
 #define LBR VMCB(uint64_t, 0xb8)
 #define NEXT_RIP VMCB(uint64_t, 0xc8)
 #define INSN_LEN VMCB(uint8_t, 0xd0)
@@ -484,6 +486,23 @@ static void test_intercepts(void)
     check("the guest's last branch", BR_FROM, 0x1234);
     check("the host's DEBUGCTL", rdmsr(0x1d9), 2);
     wrmsr(0x1d9, 0);
+}
+
+/* An interrupt that VMRUN injects is delivered once */
+static void test_injection(void)
+{
+    volatile uint16_t *count = (void *)&ram[0][0x300];
+
+    memset(ram[0], 0, sizeof(ram[0]));
+    memcpy(ram[0], guest_event, guest_event_end - guest_event);
+    *(uint32_t *)&ram[0][0x40 * 4] = guest_event_handler - guest_event;
+    prepare(1, NP);
+    INTERCEPT &= ~(1ULL << 20 | 1ULL << 27);    /* IRET, IN and OUT */
+    VMCB(uint32_t, 0x484) = 0x3ff;              /* IDTR's limit */
+    EVENT_INJ = 1U << 31 | 0x40;
+    check("an injected interrupt", run(), EXIT_VMMCALL);
+    check("how often it is delivered", *count, 1);
+    check("what is left to inject", EVENT_INJ, 0);
 }
 
 /* Each command needs its state */
@@ -772,6 +791,7 @@ int main(void)
         say("init: verdict FAILED there is no PSP\n");
     } else {
         test_intercepts();
+        test_injection();
         test_states();
         test_identity();
         test_encryption();
