@@ -21,6 +21,8 @@ import owner  # noqa: E402
 MACHINES = {
     'sev': ['-machine', 'q35', '-accel', 'tcg,thread=multi',
             '-cpu', 'EPYC,check=off,sev=on', '-device', 'amd-psp'],
+    'svm': ['-machine', 'q35', '-accel', 'tcg,thread=multi',
+            '-cpu', 'EPYC,check=off'],
 }
 
 
@@ -41,7 +43,9 @@ def command(args, directory, serial):
         machine = ['-machine', 'q35', '-accel', 'tcg,thread=multi',
                    '-cpu', 'EPYC,check=off']
     append = ' '.join(['console=ttyS0', 'panic=-1', 'quiet', 'loglevel=4',
-                       'random.trust_cpu=on', f'scenario={args.scenario}',
+                       # it is one clock for all of the emulated processors
+                       'random.trust_cpu=on', 'tsc=reliable',
+                       f'scenario={args.scenario}',
                        *args.append])
     # a program may run instead of Linux
     kernel = os.path.join(directory, f'{args.scenario}.elf')

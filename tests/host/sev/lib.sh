@@ -1,51 +1,12 @@
 # shellcheck shell=sh
 # What the scenarios of the host `sev` share; sourced.
 
-set -eu
-cd /tmp
-answer=         # of the guest's QEMU, or of who is outside
+# shellcheck source=tests/host/host.sh
+. /host.sh
 qemu=           # its process
 line=           # what the guest said last
 
-# within SECONDS VARIABLE: read a line (the host's shell can do more than sh)
-within() {
-    # shellcheck disable=SC3045,SC2229
-    read -r -t "$1" "$2"
-}
-
-fail() {
-    echo "$*" | tr "\n" " " > /tmp/reason
-    echo "FAILED: $*"
-    exit 1
-}
-
-expect_dmesg() {
-    dmesg | grep -q -F "$1" || fail "dmesg does not say '$1'"
-}
-
-# No warning, no stack trace, nothing that timed out
-expect_clean_dmesg() {
-    # (what is vulnerable to what is a notice, and worded as a warning)
-    if dmesg | grep -v 'Speculative Return Stack Overflow' | grep -E \
-            'WARNING:|Call Trace|BUG:|Oops|timed out|general protection|segfault|blocked for more'; then
-        fail "dmesg has what it should not have"
-    fi
-}
-
-# ask QUESTION WORD...: of who is outside
-ask() {
-    exec 3<> /dev/ttyS1
-    echo "$*" >&3
-    read -r _answer <&3
-    exec 3>&-
-    echo "$_answer"
-    case $_answer in
-    error*) return 1 ;;
-    esac
-}
-
-# The guest's QEMU.  Its QMP is file descriptor 6 (to it) and 7 (from it), the
-# guest's first serial line 4 and 5.
+# The guest's first serial line is file descriptor 4 and 5
 
 # session POLICY: what the owner gives for a guest of that policy: owner.cert,
 # owner.session
@@ -73,31 +34,30 @@ start() {
     qmp '{"execute": "qmp_capabilities"}'
 }
 
-# qmp COMMAND: its answer in $answer
-qmp() {
-    echo "$1" >&6
-    while :; do
-        within 120 answer <&7 || fail "QEMU does not answer: $1"
-        case $answer in
-        '{"return"'*) return 0 ;;
-        '{"error"'*) fail "$1: $answer" ;;
-        esac
-    done
-}
-
 # heard SECONDS: the guest's next line, in $line
 heard() {
-    if ! within "$1" line <&5; then
-        # what there is to find out why
-        for _c in status registers lapic irq; do
-            qmp '{"execute": "human-monitor-command",
-                "arguments": {"command-line": "info '$_c'"}}'
-            echo "$answer" | sed 's/\\r\\n/\n/g'
-        done
-        cat /proc/interrupts
-        fail "the guest is silent"
-    fi
+    _left=$1
+    until within 20 line <&5; do
+        # (a reader of a pipe that it has open for writing is not told)
+        if [ ! -e "/proc/$qemu/exe" ]; then
+            while within 1 answer <&7; do echo "$answer"; done
+            fail "the guest has ended"
+        fi
+        _left=$((_left - 20))
+        [ "$_left" -gt 0 ] || silent
+    done
     echo "guest: $line"
+}
+
+# silent: say what there is to find out why, and fail
+silent() {
+    for _c in status registers lapic irq; do
+        qmp '{"execute": "human-monitor-command",
+            "arguments": {"command-line": "info '$_c'"}}'
+        echo "$answer" | sed 's/\\r\\n/\n/g'
+    done
+    cat /proc/interrupts
+    fail "the guest is silent"
 }
 
 # expect_line LINE
@@ -121,10 +81,4 @@ measured() {
     _answer=$(ask measure "$(echo "$answer" | sed 's/.*"data": "\([^"]*\)".*/\1/')" \
         "$_digest") || fail "the owner: $_answer"
     [ "$_answer" = equal ] || fail "the launch measurement $_answer"
-}
-
-# parameter NAME DEFAULT: what the kernel's command line says of it
-parameter() {
-    _value=$(sed -n 's/.*\b'"$1"'=\([^ ]*\).*/\1/p' /proc/cmdline)
-    echo "${_value:-$2}"
 }
