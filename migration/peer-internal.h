@@ -1,0 +1,33 @@
+/*
+ * The other end of an outgoing migration: what migration.c calls
+ *
+ * SPDX-License-Identifier: GPL-2.0-or-later
+ */
+
+#ifndef MIGRATION_PEER_INTERNAL_H
+#define MIGRATION_PEER_INTERNAL_H
+
+#include "migration/peer.h"
+
+/* Whether a return path is wanted, and @s has a connection that can have one */
+bool migration_peer_wants_return_path(MigrationState *s);
+
+/* True, or @errp tells why the guest can't go by postcopy */
+bool migration_peer_can_postcopy(Error **errp);
+
+/*
+ * The question is the value of the first ping on the return path.  QEMU 10.0
+ * answers any ping with its value; who knows more answers with another one.
+ */
+void migration_peer_reset(void);
+uint32_t migration_peer_ping(void);
+uint32_t migration_peer_pong(uint32_t ping);
+
+/* From the thread that reads the return path: an answer, or its end */
+void migration_peer_heard(uint32_t pong);
+void migration_peer_gone(void);
+
+/* Wait until one of them was called, if there is a return path */
+void migration_peer_wait(MigrationState *s);
+
+#endif

@@ -1,0 +1,100 @@
+/*
+ * The nested state of a vCPU: what KVM keeps of a guest that is a hypervisor
+ *
+ * Its form (struct kvm_nested_state) is KVM's ABI, described in
+ * Documentation/virt/kvm/api.rst of Linux (KVM_GET_NESTED_STATE); what is
+ * accepted are the rules of vmx_set_nested_state() and svm_set_nested_state().
+ * Nothing here needs a vCPU, or KVM.
+ *
+ * SPDX-License-Identifier: GPL-2.0-or-later
+ */
+
+#ifndef TARGET_I386_KVM_NESTED_STATE_FORMAT_H
+#define TARGET_I386_KVM_NESTED_STATE_FORMAT_H
+
+#include <linux/kvm.h>
+#include "migration/vmstate.h"
+
+/* As many bytes as any stream can fill, whatever this kernel's KVM needs */
+#define NESTED_STATE_BYTES \
+    (sizeof(struct kvm_nested_state) + sizeof(struct kvm_vmx_nested_state_data))
+
+/* How many words tell what a guest hypervisor is offered */
+#define NESTED_STATE_OFFERED 16
+
+/* What a destination needs to judge a state before it loads it */
+typedef struct NestedStateIdentity {
+    uint32_t format;                    /* KVM_STATE_NESTED_FORMAT_* */
+    uint32_t max_size;                  /* KVM_CAP_NESTED_STATE, in bytes */
+    uint32_t vmcs12_revision;           /* 0: there are none */
+    uint64_t offered[NESTED_STATE_OFFERED];
+} NestedStateIdentity;
+
+/* What a state has to fit */
+typedef struct NestedStateLimits {
+    int format;                 /* of this vCPU; -1: it is no hypervisor */
+    uint32_t max_size;          /* bytes that this kernel's KVM takes */
+    uint32_t vmcs12_revision;   /* of this kernel's KVM */
+    unsigned phys_bits;
+    bool in_l2;                 /* the vCPU's registers are those of L2 */
+    bool smm;                   /* ... or of system management mode */
+    bool evmcs;                 /* enlightened VMCSs are enabled */
+    /* whether there is guest RAM at the page @gpa; NULL: don't ask */
+    bool (*is_ram)(uint64_t gpa);
+} NestedStateLimits;
+
+/* The stream's form, that of QEMU 4.1 on; its struct is NESTED_STATE_BYTES */
+extern const VMStateDescription vmstate_kvm_nested_state;
+extern const VMStateDescription vmstate_nested_state_identity;
+
+/* "vmx" or "svm" */
+const char *nested_state_format_name(int format);
+
+/* Whether the guest is a hypervisor right now: VMXON, or L2 runs */
+bool nested_state_in_use(const struct kvm_nested_state *state);
+
+/* Whether @state has what QEMU 10.0 would lose */
+bool nested_state_has_deadline(const struct kvm_nested_state *state);
+
+/*
+ * Whether a vCPU with @limits can have @state.  A vmcs12 of a revision that is
+ * known, but not this kernel's, is converted.
+ * Returns false with @errp set: it names the field, its value, and what would
+ * be accepted.
+ */
+bool nested_state_check(struct kvm_nested_state *state,
+                        const NestedStateLimits *limits, Error **errp);
+
+/*
+ * The event that L1 is injecting into L2 with the entry that is pending, as
+ * EVENTINJ or VM-entry interruption information (the two have one format: AMD
+ * APM volume 2, 15.20; Intel SDM volume 3, 25.8.3); 0 if there is none.
+ */
+uint32_t nested_state_pending_event(const struct kvm_nested_state *state);
+
+#define NESTED_EVENT_VALID (1u << 31)
+#define NESTED_EVENT_VECTOR(event) ((event) & 0xff)
+#define NESTED_EVENT_TYPE(event) (((event) >> 8) & 7)
+#define NESTED_EVENT_INTR 0
+#define NESTED_EVENT_NMI 2
+#define NESTED_EVENT_EXCEPTION 3
+#define NESTED_EVENT_SOFT_INTR 4
+#define NESTED_EVENT_PRIV_EXCEPTION 5
+#define NESTED_EVENT_SOFT_EXCEPTION 6
+
+/* A field of a VMCB: AMD APM volume 2, appendix B */
+typedef struct VmcbField {
+    uint16_t offset;
+    uint8_t width;              /* bytes */
+    const char *name;
+} VmcbField;
+
+/*
+ * The fields that KVM's state has: the control area is L2's, the save area is
+ * L1's.  @count is set to their number.
+ */
+const VmcbField *nested_state_vmcb_fields(size_t *count);
+uint64_t nested_state_vmcb_read(const struct kvm_nested_state *state,
+                                const VmcbField *field);
+
+#endif
