@@ -1,0 +1,230 @@
+/*
+ * A guest that is a hypervisor: what can't be said in C
+ *
+ * SPDX-License-Identifier: GPL-2.0-or-later
+ */
+
+	.section .note.pvh, "a", @note
+	.long	4, 4, 18		/* XEN_ELFNOTE_PHYS32_ENTRY */
+	.asciz	"Xen"
+	.long	start32
+
+	/* 32-bit protected mode (PVH) to long mode, 4 GiB mapped as they are */
+	.text
+	.code32
+	.globl	start32
+start32:
+	cli
+	movl	$stack_top, %esp
+	movl	$(tables + 0x1000 + 7), tables
+	movl	$(tables + 0x2000 + 7), tables + 0x1000
+	movl	$(tables + 0x3000 + 7), tables + 0x1008
+	movl	$(tables + 0x4000 + 7), tables + 0x1010
+	movl	$(tables + 0x5000 + 7), tables + 0x1018
+	movl	$(tables + 0x2000), %edi
+	movl	$0x87, %eax
+	movl	$2048, %ecx
+1:	movl	%eax, (%edi)
+	addl	$0x200000, %eax
+	addl	$8, %edi
+	loop	1b
+	movl	%cr4, %eax
+	orl	$0x620, %eax		/* PAE, SSE */
+	movl	%eax, %cr4
+	movl	$tables, %eax
+	movl	%eax, %cr3
+	movl	$0xc0000080, %ecx
+	rdmsr
+	orl	$0x100, %eax		/* LME */
+	wrmsr
+	movl	%cr0, %eax
+	andl	$0xfffffffb, %eax	/* no EM */
+	orl	$0x80000003, %eax	/* MP */
+	movl	%eax, %cr0
+	lgdt	gdtr
+	ljmpl	$0x08, $start64
+
+	.code64
+start64:
+	movl	$0x10, %eax
+	movl	%eax, %ds
+	movl	%eax, %es
+	movl	%eax, %ss
+	movl	$stack_top, %esp
+	call	main
+1:	hlt
+	jmp	1b
+
+	.macro	push_all
+	.irp	r, rax, rcx, rdx, rsi, rdi, r8, r9, r10, r11
+	pushq	%\r
+	.endr
+	.endm
+	.macro	pop_all
+	.irp	r, r11, r10, r9, r8, rdi, rsi, rdx, rcx, rax
+	popq	%\r
+	.endr
+	.endm
+
+	.globl	l1_timer, l1_other, l2_tick, l2_other
+l1_timer:
+	push_all
+	call	l1_timer_c
+	pop_all
+	iretq
+l1_other:
+	movq	(%rsp), %rdi
+	call	l1_other_c
+1:	jmp	1b
+l2_tick:
+	push_all
+	call	l2_tick_c
+	pop_all
+	iretq
+l2_other:
+	movq	(%rsp), %rdi
+	call	l2_other_c
+1:	jmp	1b
+
+	/* event NAME KIND CODE: CODE is 8 where there is an error code */
+	.macro	event name, kind, code
+	.globl	\name
+\name:
+	push_all
+	movl	$\kind, %edi
+	leaq	72(%rsp), %rsi
+	call	l2_event_c
+	pop_all
+	addq	$\code, %rsp
+	iretq
+	.endm
+	event	l2_intr, 0, 0
+	event	l2_nmi, 1, 0
+	event	l2_ud, 2, 0
+	event	l2_gp, 3, 8
+	event	l2_pf, 4, 8
+	event	l2_int3, 5, 0
+	event	l2_into, 6, 0
+	event	l2_intn, 7, 0
+
+	/* uint64_t l2_registers(pattern, spin): what has changed; 0: nothing */
+	.globl	l2_registers
+l2_registers:
+	pushq	%rbx
+	pushq	%rbp
+	pushq	%r12
+	pushq	%r13
+	pushq	%r14
+	pushq	%r15
+	movq	%rsi, %rcx
+	.irp	n, 8, 9, 10, 11, 12, 13, 14, 15
+	leaq	\n(%rdi), %r\n
+	.endr
+	leaq	1(%rdi), %rbx
+	leaq	2(%rdi), %rbp
+	leaq	3(%rdi), %rdx
+	leaq	4(%rdi), %rsi
+1:	loop	1b
+	xorl	%eax, %eax
+	.irp	n, 8, 9, 10, 11, 12, 13, 14, 15
+	subq	$\n, %r\n
+	xorq	%rdi, %r\n
+	orq	%r\n, %rax
+	.endr
+	leaq	-1(%rbx), %rbx
+	xorq	%rdi, %rbx
+	orq	%rbx, %rax
+	leaq	-2(%rbp), %rbp
+	xorq	%rdi, %rbp
+	orq	%rbp, %rax
+	leaq	-3(%rdx), %rdx
+	xorq	%rdi, %rdx
+	orq	%rdx, %rax
+	leaq	-4(%rsi), %rsi
+	xorq	%rdi, %rsi
+	orq	%rsi, %rax
+	popq	%r15
+	popq	%r14
+	popq	%r13
+	popq	%r12
+	popq	%rbp
+	popq	%rbx
+	ret
+
+	/* uint64_t l2_vector_registers(pattern, spin): as above */
+	.globl	l2_vector_registers
+l2_vector_registers:
+	movq	%rsi, %rcx
+	.irp	n, 0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15
+	leaq	\n(%rdi), %rax
+	movq	%rax, %xmm\n
+	punpcklqdq %xmm\n, %xmm\n
+	.endr
+1:	loop	1b
+	xorl	%eax, %eax
+	.irp	n, 0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15
+	leaq	\n(%rdi), %rdx
+	movq	%xmm\n, %rsi
+	xorq	%rdx, %rsi
+	orq	%rsi, %rax
+	psrldq	$8, %xmm\n
+	movq	%xmm\n, %rsi
+	xorq	%rdx, %rsi
+	orq	%rsi, %rax
+	.endr
+	ret
+
+	.globl	l2_call
+l2_call:
+	vmmcall
+	ret
+
+	/* void svm_run(vmcb): L2's registers are kept here */
+	.globl	svm_run
+svm_run:
+	pushq	%rbx
+	pushq	%rbp
+	pushq	%r12
+	pushq	%r13
+	pushq	%r14
+	pushq	%r15
+	movq	%rdi, %rax
+	clgi
+	sti			/* what comes now is for after STGI */
+	.irp	r, rcx, rdx, rbx, rbp, rsi, rdi, r8, r9, r10, r11, r12, r13, r14, r15
+	movq	l2_\r, %\r
+	.endr
+	vmrun	%rax
+	.irp	r, rcx, rdx, rbx, rbp, rsi, rdi, r8, r9, r10, r11, r12, r13, r14, r15
+	movq	%\r, l2_\r
+	.endr
+	stgi
+	nop			/* interrupts are taken here */
+	cli
+	popq	%r15
+	popq	%r14
+	popq	%r13
+	popq	%r12
+	popq	%rbp
+	popq	%rbx
+	ret
+
+	.data
+	.balign	8
+	.irp	r, rcx, rdx, rbx, rbp, rsi, rdi, r8, r9, r10, r11, r12, r13, r14, r15
+l2_\r:	.quad	0
+	.endr
+gdt:
+	.quad	0
+	.quad	0x00af9b000000ffff
+	.quad	0x00cf93000000ffff
+gdtr:
+	.word	gdtr - gdt - 1
+	.long	gdt
+
+	.bss
+	.balign	4096
+tables:	.skip	0x6000
+	.skip	0x4000
+stack_top:
+	.section .note.GNU-stack, "", @progbits

@@ -1,0 +1,89 @@
+/*
+ * A guest that is a hypervisor: what its parts share
+ *
+ * SPDX-License-Identifier: GPL-2.0-or-later
+ */
+
+#ifndef L1_H
+#define L1_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+/* Kinds of events that L1 injects into L2, each with a vector of its own */
+enum { INTR, NMI, UD, GP, PF, INT3, INTO, INTN, KINDS };
+
+/* In a page that the outside reads: see tests/host/svm/nested.sh */
+struct status {
+    uint64_t rounds;            /* of L2's loop */
+    uint64_t errors;
+    uint64_t first;             /* what was wrong first: an enum wrong */
+    uint64_t is, wanted;
+    uint64_t exits;             /* from L2 */
+    uint64_t ticks;             /* of the timer, in L1 */
+    uint64_t virtual_ticks;     /* in L2 */
+    uint64_t injected[KINDS], received[KINDS];
+};
+#define STATUS ((volatile struct status *)0x1000000)
+
+enum wrong {
+    WRONG_NONE, WRONG_REGISTER, WRONG_VECTOR_REGISTER, WRONG_MEMORY,
+    WRONG_COUNT, WRONG_ERROR_CODE, WRONG_TICKS, WRONG_TSC, WRONG_EXIT,
+    WRONG_INTERRUPT, WRONG_CR2,
+};
+
+/* Only the first is described, all are counted */
+void wrong(enum wrong what, uint64_t is, uint64_t wanted);
+
+static inline uint64_t rdtsc(void)
+{
+    uint32_t low, high;
+
+    __asm__ volatile("rdtsc" : "=a" (low), "=d" (high));
+    return low | (uint64_t)high << 32;
+}
+
+static inline uint64_t rdmsr(uint32_t msr)
+{
+    uint32_t low, high;
+
+    __asm__ volatile("rdmsr" : "=a" (low), "=d" (high) : "c" (msr));
+    return low | (uint64_t)high << 32;
+}
+
+static inline void wrmsr(uint32_t msr, uint64_t v)
+{
+    __asm__ volatile("wrmsr" : : "c" (msr), "a" ((uint32_t)v),
+                     "d" ((uint32_t)(v >> 32)));
+}
+
+/* What the extension has to do; L2's state is the extension's */
+
+enum exit { EXIT_CALL, EXIT_INTERRUPT, EXIT_OTHER };
+
+struct l2 {
+    void (*entry)(void);
+    uint64_t stack;
+    uint64_t idt;               /* address of the descriptor, as of LIDT */
+    uint64_t tsc_offset;
+    /* the page at @from in L2 is the one at @to in L1 */
+    uint64_t from, to;
+};
+
+struct extension {
+    const char *name;
+    bool (*present)(void);
+    void (*start)(const struct l2 *l2);
+    /* Run L2 until it exits; after EXIT_CALL its next instruction is next */
+    enum exit (*run)(void);
+    /* With the next entry: @vector, which has an error code if @code isn't -1 */
+    void (*inject)(int kind, int vector, int code);
+    /* A virtual interrupt, when L2 accepts it; false if one is still waiting */
+    bool (*interrupt)(int vector);
+    uint64_t (*exit_code)(void);
+};
+
+extern const struct extension svm;
+
+#endif

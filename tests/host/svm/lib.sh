@@ -1,0 +1,64 @@
+# shellcheck shell=sh
+# shellcheck disable=SC2034,SC2154 # for, and of, the others
+# A guest that is a hypervisor (tests/host/nested/l1.c), and QEMUs that it goes
+# through; sourced.
+# shellcheck source=tests/host/host.sh
+. /host.sh
+# shellcheck source=tests/host/qemus.sh
+. /qemus.sh
+
+cpu=EPYC,check=off,svm=on
+
+# word N: a 64-bit number of struct status, in the RAM of the guest in $qemu
+word() {
+    dd if="$ram" bs=4096 skip=4096 count=1 2>/dev/null |
+        od -A n -t u8 -j $((8 * $1)) -N 8 | tr -d ' '
+}
+more_rounds_than() {
+    [ "$(word 0)" -gt "$1" ]
+}
+
+# The RAM of each QEMU is a file of its own: nothing is shared but the state
+options() {
+    cat <<X
+qemu
+-L
+/usr/share/qemu
+-accel
+kvm
+-cpu
+$cpu
+-nodefaults
+-no-user-config
+-no-reboot
+-display
+none
+-m
+64
+-machine
+q35,memory-backend=ram
+-object
+memory-backend-file,id=ram,size=64M,mem-path=/dev/shm/$1,share=on
+-kernel
+/nested.elf
+-chardev
+pipe,id=qmp,path=/tmp/$1
+-mon
+chardev=qmp,mode=control
+X
+}
+
+launch() {
+    boot
+    ram=/dev/shm/$next
+    wait_for "the guest does nothing" more_rounds_than 20
+    check_guest
+}
+
+# It runs here, and neither L1 nor L2 has lost anything
+check_guest() {
+    wait_for "the guest stands still after $(word 0) rounds" \
+        more_rounds_than $(($(word 0) + 3))
+    [ "$(word 1)" = 0 ] ||
+        fail "$(word 1) errors; the first: $(word 2) (enum wrong in l1.h), $(word 3), expected $(word 4)"
+}
