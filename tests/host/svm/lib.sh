@@ -8,6 +8,7 @@
 . /qemus.sh
 
 cpu=EPYC,check=off,svm=on
+machine=                # more of -machine
 
 # word N: a 64-bit number of struct status, in the RAM of the guest in $qemu
 word() {
@@ -36,7 +37,7 @@ none
 -m
 64
 -machine
-q35,memory-backend=ram
+q35,memory-backend=ram$machine
 -object
 memory-backend-file,id=ram,size=64M,mem-path=/dev/shm/$1,share=on
 -kernel
@@ -61,4 +62,14 @@ check_guest() {
         more_rounds_than $(($(word 0) + 3))
     [ "$(word 1)" = 0 ] ||
         fail "$(word 1) errors; the first: $(word 2) (enum wrong in l1.h), $(word 3), expected $(word 4)"
+}
+
+# stop_in_l2: the guest is stopped, in L2
+stop_in_l2() {
+    qmp '{"execute": "stop"}'
+    until says '"guest-mode": true' '{"execute": "query-nested-state"}'; do
+        qmp '{"execute": "cont"}'
+        usleep 1000
+        qmp '{"execute": "stop"}'
+    done
 }
