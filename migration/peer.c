@@ -39,9 +39,9 @@ bool migration_peer_wants_return_path(MigrationState *s)
 {
     QIOChannel *ioc = qemu_file_get_ioc(s->to_dst_file);
 
-    /* A hand-over has answers of its own; others don't leave the host */
-    return migrate_mode() == MIG_MODE_NORMAL && guest &&
-           guest->needs_answer() &&
+    /* A hand-over and COLO have answers of their own; others stay here */
+    return migrate_mode() == MIG_MODE_NORMAL && !migrate_colo() &&
+           !migrate_background_snapshot() && guest && guest->needs_answer() &&
            (object_dynamic_cast(OBJECT(ioc), TYPE_QIO_CHANNEL_SOCKET) ||
             object_dynamic_cast(OBJECT(ioc), TYPE_QIO_CHANNEL_TLS));
 }
@@ -96,7 +96,7 @@ MigrationPeer migration_peer(void)
         return MIGRATION_PEER_ONE_WAY;
     }
     if (migrate_mode() == MIG_MODE_HAND_OVER) {
-        /* where sections that the other end lacks are refused early */
+        /* who does not know it refuses, and the guest stays */
         return MIGRATION_PEER_NESTED_STATE;
     }
     if (!s->rp_state.rp_thread_created) {

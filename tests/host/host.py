@@ -31,6 +31,7 @@ LAYERS = {
     'guest-linux': ['guest'],
     'hand-over-linux': ['guest'],
     'hand-over-upgrade': ['old'],
+    'nested-linux': ['inner'],
     'selftests': ['selftests'],
     'shell': ['guest', 'old'],
 }

@@ -386,6 +386,7 @@ void kvm_nested_state_free(X86CPU *cpu)
 
 void kvm_nested_state_refused(X86CPU *cpu, int err, Error **errp)
 {
+    ERRP_GUARD();
     const struct kvm_nested_state *state = cpu->env.nested_state;
     bool vmx = state->format == KVM_STATE_NESTED_FORMAT_VMX;
 

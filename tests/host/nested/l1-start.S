@@ -174,6 +174,31 @@ l2_vector_registers:
 	.endr
 	ret
 
+	/* uint64_t l2_avx_registers(pattern, spin): their upper halves, as above */
+	.globl	l2_avx_registers
+l2_avx_registers:
+	movq	%rsi, %rcx
+	.irp	n, 0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15
+	leaq	\n(%rdi), %rax
+	vmovq	%rax, %xmm\n
+	vpunpcklqdq %xmm\n, %xmm\n, %xmm\n
+	vinsertf128 $1, %xmm\n, %ymm\n, %ymm\n
+	.endr
+1:	loop	1b
+	xorl	%eax, %eax
+	.irp	n, 0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15
+	leaq	\n(%rdi), %rdx
+	vextractf128 $1, %ymm\n, %xmm\n
+	vmovq	%xmm\n, %rsi
+	xorq	%rdx, %rsi
+	orq	%rsi, %rax
+	vpsrldq	$8, %xmm\n, %xmm\n
+	vmovq	%xmm\n, %rsi
+	xorq	%rdx, %rsi
+	orq	%rsi, %rax
+	.endr
+	ret
+
 	.globl	l2_call
 l2_call:
 	vmmcall

@@ -17,7 +17,7 @@
 #define L2_INTN 0x62
 
 #define TSC_OFFSET (1ull << 50)
-#define SPIN 100000             /* turns of a loop; a round is two of them */
+#define SPIN 100000             /* turns of a loop; a round is two or three */
 
 /* The moved page, and the one where it would be */
 #define FROM 0x1400000
@@ -38,6 +38,7 @@ struct __attribute__((packed)) descriptor {
 static struct gate l1_idt[256], l2_idt[256];
 static uint8_t l2_stack[16384] __attribute__((aligned(16)));
 static const struct extension *x;
+static bool has_avx;
 
 void *memset(void *p, int c, size_t n)
 {
@@ -121,6 +122,7 @@ void l2_other_c(uint64_t rip)
 /* Fill and compare, with time to be interrupted in between: l1-start.S */
 extern uint64_t l2_registers(uint64_t pattern, uint64_t spin);
 extern uint64_t l2_vector_registers(uint64_t pattern, uint64_t spin);
+extern uint64_t l2_avx_registers(uint64_t pattern, uint64_t spin);
 extern void l2_call(void);
 
 static void l2_main(void)
@@ -141,6 +143,12 @@ static void l2_main(void)
         value = l2_vector_registers(STATUS->rounds * 0xfedcba987654321, SPIN);
         if (value) {
             wrong(WRONG_VECTOR_REGISTER, value, 0);
+        }
+        if (has_avx) {
+            value = l2_avx_registers(STATUS->rounds * 0x3c6ef372fe94f82b, SPIN);
+            if (value) {
+                wrong(WRONG_VECTOR_REGISTER, value, 0);
+            }
         }
         value = *(volatile uint64_t *)FROM;
         if (value != AT_TO) {
@@ -177,6 +185,21 @@ static void inject(int kind)
     x->inject(kind, events[kind].vector, events[kind].code);
 }
 
+/* XCR0 as far as the processor has AVX; L2 has the same */
+static void start_avx(void)
+{
+    uint32_t a = 1, b, c = 0, d;
+    uint64_t cr4;
+
+    __asm__("cpuid" : "+a" (a), "=b" (b), "+c" (c), "=d" (d));
+    if ((c >> 26 & 5) == 5) {           /* XSAVE, AVX */
+        __asm__ volatile("movq %%cr4, %0" : "=r" (cr4));
+        __asm__ volatile("movq %0, %%cr4" : : "r" (cr4 | 1 << 18));
+        __asm__ volatile("xsetbv" : : "c" (0), "a" (7), "d" (0));
+        has_avx = true;
+    }
+}
+
 static void start_timer(void)
 {
     apic[0xf0 / 4] = 0x1ff;
@@ -189,7 +212,7 @@ int main(void)
 {
     static const struct extension *const extensions[] = { &svm };
     static struct descriptor descriptor = { sizeof(l2_idt) - 1, 0 };
-    uint64_t passed_on = 0, begin = rdtsc();
+    uint64_t passed_on = 0, begin = rdtsc(), boots = STATUS->boots;
     struct l2 l2 = {
         .entry = l2_main,
         .stack = (uintptr_t)(l2_stack + sizeof(l2_stack) - 8),
@@ -201,6 +224,7 @@ int main(void)
     int next = 0;
 
     memset((void *)STATUS, 0, sizeof(*STATUS));
+    STATUS->boots = boots + 1;
     *(volatile uint64_t *)FROM = AT_FROM;
     *(volatile uint64_t *)TO = AT_TO;
     for (int i = 0; i < 256; i++) {
@@ -232,6 +256,7 @@ int main(void)
     }
     /* no interrupts from the PIC: the firmware has left the PIT running */
     __asm__ volatile("outb %0, $0x21; outb %0, $0xa1" : : "a" ((uint8_t)0xff));
+    start_avx();
     x->start(&l2);
     start_timer();
     for (;;) {

@@ -24,6 +24,7 @@ struct status {
     uint64_t ticks;             /* of the timer, in L1 */
     uint64_t virtual_ticks;     /* in L2 */
     uint64_t injected[KINDS], received[KINDS];
+    uint64_t boots;             /* since RAM was 0 */
 };
 #define STATUS ((volatile struct status *)0x1000000)
 
