@@ -280,7 +280,6 @@ static void test_refused(const void *opaque)
     const Refusal *r = opaque;
     g_autofree struct kvm_nested_state *state = load_stream(r->stream);
     NestedStateLimits limits = limits_for(&(Stream) { r->stream }, state);
-    g_autofree uint8_t *page = g_memdup2(state, NESTED_STATE_BYTES);
     Error *err = NULL;
 
     nested_state_check(state, &limits, &error_abort);
