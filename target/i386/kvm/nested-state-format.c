@@ -354,7 +354,8 @@ static bool check_vmx(struct kvm_nested_state *state,
     const Vmcs12Layout *layout;
 
     if (!check_flags("flags", state->flags,
-                     KVM_STATE_NESTED_GUEST_MODE | KVM_STATE_NESTED_RUN_PENDING |
+                     KVM_STATE_NESTED_GUEST_MODE |
+                     KVM_STATE_NESTED_RUN_PENDING |
                      KVM_STATE_NESTED_EVMCS | KVM_STATE_NESTED_MTF_PENDING,
                      errp) ||
         !check_flags("hdr.vmx.flags", vmx->flags,
@@ -464,7 +465,8 @@ static bool check_svm(struct kvm_nested_state *state,
     uint64_t cr0, efer, rflags;
 
     if (!check_flags("flags", state->flags,
-                     KVM_STATE_NESTED_GUEST_MODE | KVM_STATE_NESTED_RUN_PENDING |
+                     KVM_STATE_NESTED_GUEST_MODE |
+                     KVM_STATE_NESTED_RUN_PENDING |
                      KVM_STATE_NESTED_GIF_SET, errp) ||
         !check_needs("flags", state->flags, KVM_STATE_NESTED_RUN_PENDING, in_l2,
                      "KVM_STATE_NESTED_GUEST_MODE", errp)) {
