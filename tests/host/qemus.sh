@@ -5,6 +5,11 @@
 # sourced, after host.sh.  Which options they have, a line an option, is what
 # the function options says: its argument names the QEMU's monitor.
 
+binary=qemu             # what is started
+cpu=EPYC,check=off
+cpus=1
+memory=64               # in MiB
+reboot=shutdown         # what a reset of the guest does
 preload=                # a library that QEMU is to load
 cgroup=                 # where QEMU is to be
 patience=1200           # of wait_for, in units of at least 50 ms
@@ -41,6 +46,38 @@ expect_error() {
         esac
     done
     fail "$2 does not say '$1': $answer"
+}
+
+# qemu_options QMP: what all have
+qemu_options() {
+    cat <<X
+$binary
+-L
+/usr/share/qemu
+-accel
+kvm
+-cpu
+$cpu
+-smp
+$cpus
+-nodefaults
+-no-user-config
+-action
+reboot=$reboot
+-display
+none
+-m
+$memory
+-chardev
+pipe,id=qmp,path=/tmp/$1
+-mon
+chardev=qmp,mode=control
+X
+}
+
+# some_moment US: wait up to 65535 times as long, for whatever the guest does then
+some_moment() {
+    usleep "$(($(od -A n -t u2 -N 2 /dev/urandom) * $1))"
 }
 
 # A QEMU more: its monitor is $next, file descriptors 8 (to it) and 9 (from it)

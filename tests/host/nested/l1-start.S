@@ -4,53 +4,8 @@
  * SPDX-License-Identifier: GPL-2.0-or-later
  */
 
-	.section .note.pvh, "a", @note
-	.long	4, 4, 18		/* XEN_ELFNOTE_PHYS32_ENTRY */
-	.asciz	"Xen"
-	.long	start32
-
-	/* 32-bit protected mode (PVH) to long mode, 4 GiB mapped as they are */
-	.text
-	.code32
-	.globl	start32
-start32:
-	cli
-	movl	$stack_top, %esp
-	movl	$(tables + 0x1000 + 7), tables
-	movl	$(tables + 0x2000 + 7), tables + 0x1000
-	movl	$(tables + 0x3000 + 7), tables + 0x1008
-	movl	$(tables + 0x4000 + 7), tables + 0x1010
-	movl	$(tables + 0x5000 + 7), tables + 0x1018
-	movl	$(tables + 0x2000), %edi
-	movl	$0x87, %eax
-	movl	$2048, %ecx
-1:	movl	%eax, (%edi)
-	addl	$0x200000, %eax
-	addl	$8, %edi
-	loop	1b
-	movl	%cr4, %eax
-	orl	$0x620, %eax		/* PAE, SSE */
-	movl	%eax, %cr4
-	movl	$tables, %eax
-	movl	%eax, %cr3
-	movl	$0xc0000080, %ecx
-	rdmsr
-	orl	$0x100, %eax		/* LME */
-	wrmsr
-	movl	%cr0, %eax
-	andl	$0xfffffffb, %eax	/* no EM */
-	orl	$0x80000003, %eax	/* MP */
-	movl	%eax, %cr0
-	lgdt	gdtr
-	ljmpl	$0x08, $start64
-
-	.code64
-start64:
-	movl	$0x10, %eax
-	movl	%eax, %ds
-	movl	%eax, %es
-	movl	%eax, %ss
-	movl	$stack_top, %esp
+#define EFER 0x100		/* LME */
+#include "../pvh.S.inc"
 	call	main
 1:	hlt
 	jmp	1b
@@ -66,25 +21,28 @@ start64:
 	.endr
 	.endm
 
-	.globl	l1_timer, l1_other, l2_tick, l2_other
-l1_timer:
+	/* tick NAME: an interrupt, for the function NAME_c */
+	.macro	tick name
+	.globl	\name
+\name:
 	push_all
-	call	l1_timer_c
+	call	\name\()_c
 	pop_all
 	iretq
-l1_other:
+	.endm
+	tick	l1_timer
+	tick	l2_tick
+
+	/* unexpected NAME: what nobody waits for, for NAME_c(rip) */
+	.macro	unexpected name
+	.globl	\name
+\name:
 	movq	(%rsp), %rdi
-	call	l1_other_c
+	call	\name\()_c
 1:	jmp	1b
-l2_tick:
-	push_all
-	call	l2_tick_c
-	pop_all
-	iretq
-l2_other:
-	movq	(%rsp), %rdi
-	call	l2_other_c
-1:	jmp	1b
+	.endm
+	unexpected l1_other
+	unexpected l2_other
 
 	/* event NAME KIND CODE: CODE is 8 where there is an error code */
 	.macro	event name, kind, code

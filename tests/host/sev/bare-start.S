@@ -1,56 +1,11 @@
 /*
- * Entry of bare.c: 32-bit protected mode (PVH) to long mode, the first 4 GiB
- * mapped as they are.
+ * What of bare.c can't be said in C
  *
  * SPDX-License-Identifier: GPL-2.0-or-later
  */
 
-	.section .note.pvh, "a", @note
-	.long	4, 4, 18		/* XEN_ELFNOTE_PHYS32_ENTRY */
-	.asciz	"Xen"
-	.long	start32
-
-	.text
-	.code32
-	.globl	start32
-start32:
-	cli
-	movl	$stack_top, %esp
-	/* page tables: levels 4 and 3, four of level 2 with pages of 2 MiB */
-	movl	$(tables + 0x1000 + 7), tables
-	movl	$(tables + 0x2000 + 7), tables + 0x1000
-	movl	$(tables + 0x3000 + 7), tables + 0x1008
-	movl	$(tables + 0x4000 + 7), tables + 0x1010
-	movl	$(tables + 0x5000 + 7), tables + 0x1018
-	movl	$(tables + 0x2000), %edi
-	movl	$0x87, %eax
-	movl	$2048, %ecx
-1:	movl	%eax, (%edi)
-	addl	$0x200000, %eax
-	addl	$8, %edi
-	loop	1b
-	movl	%cr4, %eax
-	orl	$0x620, %eax		/* PAE, and SSE for the compiler */
-	movl	%eax, %cr4
-	movl	$tables, %eax
-	movl	%eax, %cr3
-	movl	$0xc0000080, %ecx
-	rdmsr
-	orl	$0x1100, %eax		/* LME, SVME */
-	wrmsr
-	movl	%cr0, %eax
-	orl	$0x80000001, %eax
-	movl	%eax, %cr0
-	lgdt	gdtr
-	ljmpl	$0x08, $start64
-
-	.code64
-start64:
-	movl	$0x10, %eax
-	movl	%eax, %ds
-	movl	%eax, %es
-	movl	%eax, %ss
-	movl	$stack_top, %esp
+#define EFER 0x1100		/* LME, SVME */
+#include "../pvh.S.inc"
 	movl	$watchdog, %eax
 	movw	%ax, idt + 0x40 * 16
 	movw	$0x08, idt + 0x40 * 16 + 2

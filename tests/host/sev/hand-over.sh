@@ -5,67 +5,18 @@
 # sourced, after lib.sh.  A page of $ram tells how far it has come.
 # shellcheck source=tests/host/qemus.sh
 . /qemus.sh
+# shellcheck source=tests/host/tick.sh
+. /tick.sh
 
-binary=qemu             # what is started
-cpus=1
 policy=1
 type=                   # more of -object sev-guest
-memory=64               # in MiB
-ram=/dev/shm/ram        # its file
 
-# word N: a 64-bit number in the page that guest and host share
-word() {
-    dd if="$ram" bs=4096 skip=768 count=1 2>/dev/null |
-        od -A n -t u8 -j $((8 * $1)) -N 8 | tr -d ' '
-}
-
-more_ticks_than() {
-    [ "$(word 0)" -gt "$1" ]
-}
 # The command line of a QEMU, a line an option
 
-# qemu_options QMP: what all have
-qemu_options() {
-    cat <<X
-$binary
--L
-/usr/share/qemu
--accel
-kvm
--cpu
-EPYC,check=off
--smp
-$cpus
--nodefaults
--no-user-config
--no-reboot
--display
-none
--m
-$memory
--chardev
-pipe,id=qmp,path=/tmp/$1
--mon
-chardev=qmp,mode=control
-X
-}
 sev_object() {
     cat <<X
 -object
 sev-guest,id=sev,cbitpos=51,reduced-phys-bits=1,policy=$policy$type
-X
-}
-# tick_options MACHINE IMAGE: of the guest that keeps checking its memory
-tick_options() {
-    cat <<X
--machine
-q35,memory-backend=ram,$1
--object
-memory-backend-file,id=ram,size=${memory}M,mem-path=$ram,share=on
--drive
-if=pflash,format=raw,unit=0,readonly=on,file=$2
--serial
-file:/tmp/serial
 X
 }
 # options QMP: all of it; scenarios may have another guest

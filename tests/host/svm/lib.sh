@@ -9,7 +9,6 @@
 
 cpu=EPYC,check=off,svm=on
 machine=                # more of -machine
-reboot=shutdown         # what a reset of the guest does
 
 # word N: a 64-bit number of struct status, in the RAM of the guest in $qemu
 word() {
@@ -22,32 +21,14 @@ more_rounds_than() {
 
 # The RAM of each QEMU is a file of its own: nothing is shared but the state
 options() {
+    qemu_options "$1"
     cat <<X
-qemu
--L
-/usr/share/qemu
--accel
-kvm
--cpu
-$cpu
--nodefaults
--no-user-config
--action
-reboot=$reboot
--display
-none
--m
-64
 -machine
 q35,memory-backend=ram$machine
 -object
-memory-backend-file,id=ram,size=64M,mem-path=/dev/shm/$1,share=on
+memory-backend-file,id=ram,size=${memory}M,mem-path=/dev/shm/$1,share=on
 -kernel
 /nested.elf
--chardev
-pipe,id=qmp,path=/tmp/$1
--mon
-chardev=qmp,mode=control
 X
 }
 
