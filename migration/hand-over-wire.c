@@ -62,6 +62,7 @@ bool hand_over_send(HandOverWire *wire, const HandOverMessage *msg, int fd,
         { .iov_base = header, .iov_len = sizeof(header) },
         { .iov_base = json->str, .iov_len = json->len },
     };
+    Error *err = NULL;
 
     trace_hand_over_send(HandOverMessageType_str(msg->type), fd, json->len);
     if (json->len > HAND_OVER_BODY_MAX) {
@@ -77,9 +78,17 @@ bool hand_over_send(HandOverWire *wire, const HandOverMessage *msg, int fd,
     stl_be_p(header + 8, json->len);
 
     if (qio_channel_writev_full_all(wire->ioc, iov, ARRAY_SIZE(iov), &fd,
-                                    fd >= 0, 0, errp) < 0) {
-        error_prepend(errp, "cannot send '%s' to the %s: ",
-                      HandOverMessageType_str(msg->type), wire->peer);
+                                    fd >= 0, 0, &err) < 0) {
+        if (errno == EPIPE || errno == ECONNRESET) {
+            /* Whether it is met here or by a read is chance */
+            error_free(err);
+            error_setg(errp, "cannot send '%s': the %s closed the connection",
+                       HandOverMessageType_str(msg->type), wire->peer);
+            return false;
+        }
+        error_propagate_prepend(errp, err, "cannot send '%s' to the %s: ",
+                                HandOverMessageType_str(msg->type),
+                                wire->peer);
         return false;
     }
     return true;

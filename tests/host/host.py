@@ -1,6 +1,6 @@
 """An emulated host: boot it, run a scenario in it, read the verdict.
 
-usage: host.py BUILD HOST QEMU SCENARIO [--limit SECONDS] ...
+usage: host.py BUILD HOST EMULATOR SCENARIO [--limit SECONDS] ...
 """
 
 import argparse
@@ -15,9 +15,10 @@ import threading
 import time
 
 sys.path.insert(0, os.path.join(os.path.dirname(__file__), '../lib'))
+import bochs  # noqa: E402
 import owner  # noqa: E402
 
-# What each host's machine has; all have 2 processors
+# What each host's machine has, where QEMU emulates it; all have 2 processors
 MACHINES = {
     'sev': ['-machine', 'q35', '-accel', 'tcg,thread=multi',
             '-cpu', 'EPYC,check=off,sev=on', '-device', 'amd-psp'],
@@ -37,26 +38,30 @@ LAYERS = {
 }
 
 
+def append(args):
+    """The kernel's command line"""
+    return ' '.join(['console=ttyS0,115200', 'panic=-1', 'quiet', 'loglevel=4',
+                     # it is one clock for all of the emulated processors
+                     'random.trust_cpu=on', 'tsc=reliable',
+                     f'scenario={args.scenario}',
+                     *args.append])
+
+
 def command(args, directory, serial):
     share = os.path.join(directory, 'share')
     machine = MACHINES[args.host]
     if args.plain:
         machine = ['-machine', 'q35', '-accel', 'tcg,thread=multi',
                    '-cpu', 'EPYC,check=off']
-    append = ' '.join(['console=ttyS0', 'panic=-1', 'quiet', 'loglevel=4',
-                       # it is one clock for all of the emulated processors
-                       'random.trust_cpu=on', 'tsc=reliable',
-                       f'scenario={args.scenario}',
-                       *args.append])
     # a program may run instead of Linux
     kernel = os.path.join(directory, f'{args.scenario}.elf')
     if not os.path.exists(kernel):
         kernel = os.path.join(directory, 'vmlinuz')
-    return [args.qemu, '-nodefaults', '-no-user-config', '-no-reboot',
+    return [args.emulator, '-nodefaults', '-no-user-config', '-no-reboot',
             '-display', 'none', *machine, '-smp', '2', '-m', args.memory,
             '-kernel', kernel,
             '-initrd', os.path.join(directory, f'{args.scenario}.initrd'),
-            '-append', append, *serial,
+            '-append', append(args), *serial,
             '-fsdev', f'local,id=share,path={share},security_model=none',
             '-device', 'virtio-9p-pci,fsdev=share,mount_tag=host',
             '-object', 'rng-random,id=rng,filename=/dev/urandom',
@@ -72,6 +77,20 @@ def layers(args, directory):
             with open(os.path.join(directory, f'{name}.cpio'), 'rb') as part:
                 shutil.copyfileobj(part, out)
             out.write(b'\0' * (-out.tell() % 512))
+
+
+def start(args, directory, work):
+    """The emulator, and where what the host says can be read"""
+    if args.host == 'vmx':
+        return bochs.start(args, directory, append(args))
+    outside = Outside(os.path.join(work, 'outside'))
+    outside.start()
+    process = subprocess.Popen(
+        command(args, directory, ['-serial', 'stdio',
+                                  '-serial', f'unix:{work}/outside']),
+        stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT)
+    return process, process.stdout
 
 
 class Outside(threading.Thread):
@@ -104,19 +123,12 @@ def run(args, directory):
     work = os.path.join('/tmp', f'host-{os.getpid()}')
     os.mkdir(work)
     layers(args, directory)
-    outside = Outside(os.path.join(work, 'outside'))
-    outside.start()
-    argv = command(args, directory,
-                   ['-serial', 'stdio',
-                    '-serial', f'unix:{work}/outside'])
     begin = time.monotonic()
-    process = subprocess.Popen(argv, stdin=subprocess.DEVNULL,
-                               stdout=subprocess.PIPE,
-                               stderr=subprocess.STDOUT)
+    process, said = start(args, directory, work)
     lines = queue.Queue()
 
     def read():
-        for raw in process.stdout:
+        for raw in said:
             lines.put(raw.decode(errors='replace').rstrip('\r\n'))
         lines.put(None)
 
@@ -145,6 +157,9 @@ def run(args, directory):
                     verdict = line[len('init: verdict '):]
                 elif 'Kernel panic' in line and verdict is None:
                     verdict = 'FAILED the host panicked'
+                # Bochs would begin anew
+                if verdict and args.host == 'vmx':
+                    break
     finally:
         try:
             process.wait(10 if verdict else 0)
@@ -153,7 +168,7 @@ def run(args, directory):
             process.wait()
         shutil.rmtree(work)
     if verdict is None:
-        verdict = f'FAILED QEMU ended with status {process.returncode}'
+        verdict = f'FAILED the emulator ended with status {process.returncode}'
     print(f'{args.host} {args.scenario}: {verdict.strip()}')
     return verdict.strip() == 'ok'
 
@@ -161,8 +176,8 @@ def run(args, directory):
 def main():
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument('build')
-    parser.add_argument('host', choices=MACHINES)
-    parser.add_argument('qemu')
+    parser.add_argument('host', choices=[*MACHINES, 'vmx'])
+    parser.add_argument('emulator')
     parser.add_argument('scenario')
     parser.add_argument('--limit', type=float, default=600)
     parser.add_argument('--kernel', default='6.12')
@@ -176,8 +191,11 @@ def main():
     directory = os.path.join(args.build, 'host', f'{args.host}-{args.kernel}')
     os.makedirs(os.path.join(directory, 'share'), exist_ok=True)
     if args.scenario == 'shell':
+        if args.host not in MACHINES:
+            raise SystemExit(f"host '{args.host}' has no shell: Bochs takes "
+                             'no terminal; expected ' + ' or '.join(MACHINES))
         layers(args, directory)
-        os.execv(args.qemu, command(args, directory,
+        os.execv(args.emulator, command(args, directory,
                                     ['-serial', 'mon:stdio']))
     return 0 if run(args, directory) else 1
 

@@ -8,6 +8,7 @@
 binary=qemu             # what is started
 cpu=EPYC,check=off
 cpus=1
+smp=                    # more of -smp
 memory=64               # in MiB
 reboot=shutdown         # what a reset of the guest does
 preload=                # a library that QEMU is to load
@@ -59,7 +60,7 @@ kvm
 -cpu
 $cpu
 -smp
-$cpus
+$cpus$smp
 -nodefaults
 -no-user-config
 -action

@@ -6,9 +6,43 @@
 
 #define EFER 0x100		/* LME */
 #include "../pvh.S.inc"
+	/* main(APIC ID), on a stack of its own */
+	movl	$1, %eax
+	cpuid
+	shrl	$24, %ebx
+	movl	%ebx, %edi
+	cmpl	$4, %edi
+	jae	1f
+	leal	1(%rbx), %eax
+	shll	$14, %eax
+	leaq	stacks(%rax), %rsp
 	call	main
 1:	hlt
 	jmp	1b
+
+	/* Where the other processors begin, once it is copied to 0x8000 */
+	.globl	ap_start, ap_end
+	.code16
+ap_start:
+	cli
+	xorw	%ax, %ax
+	movw	%ax, %ds
+	lgdtl	0x8000 + ap_gdtr - ap_start
+	movl	%cr0, %eax
+	orl	$1, %eax
+	movl	%eax, %cr0
+	ljmpl	$0x18, $ap_start32
+ap_gdtr:
+	.word	gdtr - gdt - 1
+	.long	gdt
+ap_end:
+	.code32
+ap_start32:
+	movl	$0x10, %eax
+	movl	%eax, %ds
+	movl	%eax, %ss
+	jmp	to_long_mode
+	.code64
 
 	.macro	push_all
 	.irp	r, rax, rcx, rdx, rsi, rdi, r8, r9, r10, r11
@@ -157,50 +191,89 @@ l2_avx_registers:
 	.endr
 	ret
 
-	.globl	l2_call
-l2_call:
+	.globl	svm_call, vmx_call
+svm_call:
 	vmmcall
 	ret
+vmx_call:
+	vmcall
+	ret
 
-	/* void svm_run(vmcb): L2's registers are kept here */
+	/* L2's registers, in struct cpu */
+	.set	at, 8
+	.irp	r, rax, rcx, rdx, rbx, rbp, rsi, rdi, r8, r9, r10, r11, r12, r13, r14, r15
+	.set	l2_\r, at
+	.set	at, at + 8
+	.endr
+	.macro	load_l2
+	.irp	r, rcx, rdx, rbx, rbp, rsi, rdi, r8, r9, r10, r11, r12, r13, r14, r15
+	movq	%gs:l2_\r, %\r
+	.endr
+	.endm
+	.macro	save_l2
+	.irp	r, rcx, rdx, rbx, rbp, rsi, rdi, r8, r9, r10, r11, r12, r13, r14, r15
+	movq	%\r, %gs:l2_\r
+	.endr
+	.endm
+	.macro	push_callee_saved
+	.irp	r, rbx, rbp, r12, r13, r14, r15
+	pushq	%\r
+	.endr
+	.endm
+	.macro	pop_callee_saved
+	.irp	r, r15, r14, r13, r12, rbp, rbx
+	popq	%\r
+	.endr
+	.endm
+
+	/* void svm_run(vmcb): RAX is in it */
 	.globl	svm_run
 svm_run:
-	pushq	%rbx
-	pushq	%rbp
-	pushq	%r12
-	pushq	%r13
-	pushq	%r14
-	pushq	%r15
+	push_callee_saved
 	movq	%rdi, %rax
 	clgi
 	sti			/* what comes now is for after STGI */
-	.irp	r, rcx, rdx, rbx, rbp, rsi, rdi, r8, r9, r10, r11, r12, r13, r14, r15
-	movq	l2_\r, %\r
-	.endr
+	load_l2
 	vmrun	%rax
-	.irp	r, rcx, rdx, rbx, rbp, rsi, rdi, r8, r9, r10, r11, r12, r13, r14, r15
-	movq	%\r, l2_\r
-	.endr
+	save_l2
 	stgi
 	nop			/* interrupts are taken here */
 	cli
-	popq	%r15
-	popq	%r14
-	popq	%r13
-	popq	%r12
-	popq	%rbp
-	popq	%rbx
+	pop_callee_saved
+	ret
+
+	/* bool vmx_run(launched): false if there was no entry */
+	.globl	vmx_run, vmx_exit
+vmx_run:
+	push_callee_saved
+	movl	$0x6c14, %eax	/* host RSP */
+	vmwrite	%rsp, %rax
+	testl	%edi, %edi
+	movq	%gs:l2_rax, %rax
+	load_l2
+	jnz	1f
+	vmlaunch
+	jmp	2f
+1:	vmresume
+2:	xorl	%eax, %eax
+	jmp	3f
+vmx_exit:
+	movq	%rax, %gs:l2_rax
+	save_l2
+	sti
+	nop			/* interrupts are taken here */
+	cli
+	movl	$1, %eax
+3:	pop_callee_saved
 	ret
 
 	.data
 	.balign	8
-	.irp	r, rcx, rdx, rbx, rbp, rsi, rdi, r8, r9, r10, r11, r12, r13, r14, r15
-l2_\r:	.quad	0
-	.endr
 gdt:
 	.quad	0
 	.quad	0x00af9b000000ffff
 	.quad	0x00cf93000000ffff
+	.quad	0x00cf9b000000ffff
 gdtr:
 	.word	gdtr - gdt - 1
 	.long	gdt
@@ -208,6 +281,6 @@ gdtr:
 	.bss
 	.balign	4096
 tables:	.skip	0x6000
-	.skip	0x4000
+stacks:	.skip	4 * 0x4000
 stack_top:
 	.section .note.GNU-stack, "", @progbits

@@ -35,8 +35,10 @@ struct __attribute__((packed)) descriptor {
     uint64_t base;
 };
 
+static struct cpu cpus[CPUS];
 static struct gate l1_idt[256], l2_idt[256];
-static uint8_t l2_stack[16384] __attribute__((aligned(16)));
+static uint8_t l2_stack[CPUS][16384] __attribute__((aligned(16)));
+static uint64_t tables[4][512] __attribute__((aligned(4096)));
 static const struct extension *x;
 static bool has_avx;
 
@@ -52,12 +54,14 @@ void *memset(void *p, int c, size_t n)
 
 void wrong(enum wrong what, uint64_t is, uint64_t wanted)
 {
-    if (!STATUS->errors) {
-        STATUS->first = what;
-        STATUS->is = is;
-        STATUS->wanted = wanted;
+    volatile struct status *status = cpu()->status;
+
+    if (!status->errors) {
+        status->first = what;
+        status->is = is;
+        status->wanted = wanted;
     }
-    STATUS->errors++;
+    status->errors++;
 }
 
 static void gate(struct gate *idt, int vector, void (*to)(void))
@@ -78,7 +82,7 @@ static volatile uint32_t *const apic = (void *)0xfee00000;
 
 void l1_timer_c(void)
 {
-    STATUS->ticks++;
+    cpu()->status->ticks++;
     apic[0xb0 / 4] = 0;
 }
 
@@ -89,7 +93,7 @@ void l1_other_c(uint64_t rip)
 
 void l2_tick_c(void)
 {
-    STATUS->virtual_ticks++;
+    cpu()->status->virtual_ticks++;
 }
 
 /* @frame: what the processor has pushed */
@@ -97,7 +101,7 @@ void l2_event_c(uint64_t kind, const uint64_t *frame)
 {
     uint64_t cr2;
 
-    STATUS->received[kind]++;
+    cpu()->status->received[kind]++;
     if (kind == GP && frame[0] != 0x1230) {
         wrong(WRONG_ERROR_CODE, frame[0], 0x1230);
     }
@@ -123,29 +127,45 @@ void l2_other_c(uint64_t rip)
 extern uint64_t l2_registers(uint64_t pattern, uint64_t spin);
 extern uint64_t l2_vector_registers(uint64_t pattern, uint64_t spin);
 extern uint64_t l2_avx_registers(uint64_t pattern, uint64_t spin);
-extern void l2_call(void);
+
+/*
+ * An SMI, for a command that the firmware's handler ignores.  (SeaBIOS has a
+ * handler for the first processor only.)
+ */
+static void check_smi(volatile struct status *status)
+{
+    uint64_t before = rdmsr(0x34), after;       /* SMIs so far */
+
+    __asm__ volatile("outb %0, $0xb2" : : "a" ((uint8_t)0));
+    after = rdmsr(0x34);
+    if (after != before + 1) {
+        wrong(WRONG_SMIS, after, before + 1);
+    }
+    status->smis++;
+}
 
 static void l2_main(void)
 {
+    volatile struct status *status = cpu()->status;
     uint64_t last = 0;
 
     for (;;) {
-        uint64_t now = rdtsc(), value;
+        uint64_t now = rdtsc(), round = status->rounds, value;
 
         if (now <= last || now < TSC_OFFSET) {
             wrong(WRONG_TSC, now, last);
         }
         last = now;
-        value = l2_registers(STATUS->rounds * 0x0123456789abcdef, SPIN);
+        value = l2_registers(round * 0x0123456789abcdef, SPIN);
         if (value) {
             wrong(WRONG_REGISTER, value, 0);
         }
-        value = l2_vector_registers(STATUS->rounds * 0xfedcba987654321, SPIN);
+        value = l2_vector_registers(round * 0xfedcba987654321, SPIN);
         if (value) {
             wrong(WRONG_VECTOR_REGISTER, value, 0);
         }
         if (has_avx) {
-            value = l2_avx_registers(STATUS->rounds * 0x3c6ef372fe94f82b, SPIN);
+            value = l2_avx_registers(round * 0x3c6ef372fe94f82b, SPIN);
             if (value) {
                 wrong(WRONG_VECTOR_REGISTER, value, 0);
             }
@@ -154,19 +174,25 @@ static void l2_main(void)
         if (value != AT_TO) {
             wrong(WRONG_MEMORY, value, AT_TO);
         }
-        STATUS->rounds++;
-        l2_call();
+        if (x->check) {
+            x->check(round);
+        }
+        if (status->commands & COMMAND_SMI) {
+            check_smi(status);
+        }
+        status->rounds++;
+        x->call();
     }
 }
 
 /* L1 */
 
-static void check_counts(void)
+static void check_counts(volatile struct status *status)
 {
     for (int i = 0; i < KINDS; i++) {
-        if (STATUS->injected[i] != STATUS->received[i]) {
-            wrong(WRONG_COUNT, STATUS->received[i], STATUS->injected[i]);
-            STATUS->received[i] = STATUS->injected[i];
+        if (status->injected[i] != status->received[i]) {
+            wrong(WRONG_COUNT, status->received[i], status->injected[i]);
+            status->received[i] = status->injected[i];
         }
     }
 }
@@ -181,8 +207,21 @@ static void inject(int kind)
         [INTO] = { 4, -1 }, [INTN] = { L2_INTN, -1 },
     };
 
-    STATUS->injected[kind]++;
+    cpu()->status->injected[kind]++;
     x->inject(kind, events[kind].vector, events[kind].code);
+}
+
+/* Nested paging of 1 GiB, where all is as it is but a page */
+static void map(uint64_t from, uint64_t to)
+{
+    tables[0][0] = (uintptr_t)tables[1] | x->table;
+    tables[1][0] = (uintptr_t)tables[2] | x->table;
+    for (uint64_t i = 0; i < 512; i++) {
+        tables[2][i] = i << 21 | x->large_page;
+        tables[3][i] = (from & ~0x1fffffull) | i << 12 | x->page;
+    }
+    tables[2][from >> 21] = (uintptr_t)tables[3] | x->table;
+    tables[3][from >> 12 & 511] = to | x->page;
 }
 
 /* XCR0 as far as the processor has AVX; L2 has the same */
@@ -208,23 +247,11 @@ static void start_timer(void)
     apic[0x380 / 4] = 4 * 1000 * 1000;  /* KVM's counts in ns */
 }
 
-int main(void)
+/* Once, by the first processor */
+static void start(void)
 {
-    static const struct extension *const extensions[] = { &svm };
-    static struct descriptor descriptor = { sizeof(l2_idt) - 1, 0 };
-    uint64_t passed_on = 0, begin = rdtsc(), boots = STATUS->boots;
-    struct l2 l2 = {
-        .entry = l2_main,
-        .stack = (uintptr_t)(l2_stack + sizeof(l2_stack) - 8),
-        .idt = (uintptr_t)&descriptor,
-        .tsc_offset = TSC_OFFSET - begin,
-        .from = FROM,
-        .to = TO,
-    };
-    int next = 0;
+    static const struct extension *const extensions[] = { &svm, &vmx };
 
-    memset((void *)STATUS, 0, sizeof(*STATUS));
-    STATUS->boots = boots + 1;
     *(volatile uint64_t *)FROM = AT_FROM;
     *(volatile uint64_t *)TO = AT_TO;
     for (int i = 0; i < 256; i++) {
@@ -241,30 +268,87 @@ int main(void)
     gate(l2_idt, 3, l2_int3);
     gate(l2_idt, 4, l2_into);
     gate(l2_idt, L2_INTN, l2_intn);
-    descriptor.base = (uintptr_t)l1_idt;
-    __asm__ volatile("lidt %0" : : "m" (descriptor));
-    descriptor.base = (uintptr_t)l2_idt;
-
     for (size_t i = 0; i < sizeof(extensions) / sizeof(*extensions); i++) {
         if (extensions[i]->present()) {
             x = extensions[i];
         }
     }
+    if (x) {
+        map(FROM, TO);
+    }
+    /* no interrupts from the PIC: the firmware has left the PIT running */
+    __asm__ volatile("outb %0, $0x21; outb %0, $0xa1" : : "a" ((uint8_t)0xff));
+}
+
+static void wait(uint64_t ticks)
+{
+    for (uint64_t begin = rdtsc(); rdtsc() - begin < ticks;) {
+    }
+}
+
+/*
+ * Let the other processor, if there is one, begin anew.  INIT waits while GIF is
+ * 0, and a SIPI that comes before it is lost: it is sent until it has an effect.
+ */
+static void start_others(void)
+{
+    extern char ap_start[], ap_end[];
+    volatile char *to = (char *)0x8000;
+    uint64_t boots = STATUS(1)->boots;
+
+    for (char *c = ap_start; c < ap_end; c++) {
+        *to++ = *c;
+    }
+    apic[0x300 / 4] = 0xc4500;          /* INIT */
+    for (int i = 0; i < 50 && STATUS(1)->boots == boots; i++) {
+        wait(1000 * 1000);
+        apic[0x300 / 4] = 0xc4608;      /* begin at 0x8000 */
+    }
+}
+
+int main(unsigned number)
+{
+    volatile struct status *status = STATUS(number);
+    uint64_t passed_on = 0, boots = status->boots;
+    struct descriptor idt = { sizeof(l2_idt) - 1, (uintptr_t)l1_idt };
+    struct l2 l2 = {
+        .entry = l2_main,
+        .stack = (uintptr_t)(l2_stack[number] + sizeof(*l2_stack) - 8),
+        .idt = (uintptr_t)&idt,
+        .tsc_offset = TSC_OFFSET - rdtsc(),
+        .nested_tables = (uintptr_t)tables,
+    };
+    int next = 0;
+
+    memset((void *)status, 0, sizeof(*status));
+    status->boots = boots + 1;
+    cpus[number] = (struct cpu) {
+        .self = &cpus[number], .status = status, .number = number,
+    };
+    wrmsr(GS_BASE, (uintptr_t)&cpus[number]);
+    if (number == 0) {
+        start();
+    }
+    __asm__ volatile("lidt %0" : : "m" (idt));
     if (!x) {
         wrong(WRONG_EXIT, 0, 0);
         return 1;
     }
-    /* no interrupts from the PIC: the firmware has left the PIT running */
-    __asm__ volatile("outb %0, $0x21; outb %0, $0xa1" : : "a" ((uint8_t)0xff));
     start_avx();
+    idt.base = (uintptr_t)l2_idt;
     x->start(&l2);
     start_timer();
+    if (number == 0) {
+        start_others();
+    }
     for (;;) {
         switch (x->run()) {
         case EXIT_CALL:
-            check_counts();
-            inject(next);
-            next = (next + 1) % KINDS;
+            check_counts(status);
+            if (!(status->commands & COMMAND_QUIET)) {
+                inject(next);
+                next = (next + 1) % KINDS;
+            }
             break;
         case EXIT_INTERRUPT:
             break;
@@ -272,11 +356,17 @@ int main(void)
             wrong(WRONG_EXIT, x->exit_code(), 0);
             return 1;
         }
-        STATUS->exits++;
-        if (passed_on != STATUS->ticks && x->interrupt(VIRTUAL_TICK)) {
+        status->exits++;
+        if (status->commands & COMMAND_INIT) {
+            start_others();
+            status->commands &= ~COMMAND_INIT;
+        }
+        if (passed_on != status->ticks &&
+            !(status->commands & COMMAND_QUIET) &&
+            x->interrupt(VIRTUAL_TICK)) {
             /* at most one is on its way */
-            if (passed_on - STATUS->virtual_ticks > 1) {
-                wrong(WRONG_TICKS, STATUS->virtual_ticks, passed_on);
+            if (passed_on - status->virtual_ticks > 1) {
+                wrong(WRONG_TICKS, status->virtual_ticks, passed_on);
             }
             passed_on++;
         }

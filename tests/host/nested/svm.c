@@ -9,15 +9,13 @@
 
 #include "l1.h"
 
-extern void svm_run(uint64_t vmcb);
+/* l1-start.S */
+extern void svm_run(uint64_t vmcb), svm_call(void);
 
-static uint8_t vmcb[4096] __attribute__((aligned(4096)));
-static uint8_t hsave[4096] __attribute__((aligned(4096)));
-static uint64_t level4[512] __attribute__((aligned(4096)));
-static uint64_t level3[512] __attribute__((aligned(4096)));
-static uint64_t level2[512] __attribute__((aligned(4096)));
-static uint64_t level1[512] __attribute__((aligned(4096)));
+static uint8_t vmcbs[CPUS][4096] __attribute__((aligned(4096)));
+static uint8_t hsave[CPUS][4096] __attribute__((aligned(4096)));
 
+#define vmcb (vmcbs[cpu()->number])
 #define VMCB(type, offset) (*(volatile type *)(vmcb + (offset)))
 #define INTERCEPT_3 VMCB(uint32_t, 0x0c)
 #define INTERCEPT_4 VMCB(uint32_t, 0x10)
@@ -52,34 +50,22 @@ static void segment(int at, uint16_t selector, uint16_t attributes)
     VMCB(uint32_t, 0x404 + at) = ~0u;
 }
 
-static void map(uint64_t from, uint64_t to)
-{
-    level4[0] = (uintptr_t)level3 | 7;
-    level3[0] = (uintptr_t)level2 | 7;
-    for (int i = 0; i < 512; i++) {
-        level2[i] = (uint64_t)i << 21 | 0x87;
-        level1[i] = (from & ~0x1fffffull) | (uint64_t)i << 12 | 7;
-    }
-    level2[from >> 21] = (uintptr_t)level1 | 7;
-    level1[from >> 12 & 511] = to | 7;
-}
-
 static void start(const struct l2 *l2)
 {
     uint64_t cr0, cr3, cr4;
 
+    memset(vmcb, 0, sizeof(vmcb));      /* it may have been used before INIT */
     wrmsr(0xc0000080, rdmsr(0xc0000080) | 1 << 12);
-    wrmsr(0xc0010117, (uintptr_t)hsave);
+    wrmsr(0xc0010117, (uintptr_t)hsave[cpu()->number]);
     __asm__ volatile("movq %%cr0, %0" : "=r" (cr0));
     __asm__ volatile("movq %%cr3, %0" : "=r" (cr3));
     __asm__ volatile("movq %%cr4, %0" : "=r" (cr4));
-    map(l2->from, l2->to);
     INTERCEPT_3 = 1 | 1 << 31;          /* INTR, shutdown */
     INTERCEPT_4 = 3;                    /* VMRUN, VMMCALL */
     ASID = 1;
     INT_CTL = V_INTR_MASKING | V_IGN_TPR;
     NESTED = 1;
-    NESTED_CR3 = (uintptr_t)level4;
+    NESTED_CR3 = l2->nested_tables;
     VMCB(uint64_t, 0x50) = l2->tsc_offset;
     segment(0x00, 0x10, 0xc93);         /* ES */
     segment(0x10, 0x08, 0xa9b);         /* CS */
@@ -147,10 +133,14 @@ static uint64_t exit_code(void)
 
 const struct extension svm = {
     .name = "svm",
+    .table = 7,
+    .page = 7,
+    .large_page = 0x87,
     .present = present,
     .start = start,
     .run = run,
     .inject = inject,
     .interrupt = interrupt,
     .exit_code = exit_code,
+    .call = svm_call,
 };

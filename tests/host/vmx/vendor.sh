@@ -1,0 +1,21 @@
+# shellcheck shell=sh
+# shellcheck disable=SC2034 # for lib.sh and the scenarios
+# Guests that are hypervisors, on this host; sourced
+
+cpu=Haswell-noTSX,check=off,vmx=on
+
+# For nested-smm: an SMI in each round of L2; no events, as KVM forgets that L1's has
+# been delivered: vmx_leave_smm() sets nested_run_pending, with the event still in
+# the VMCS, and KVM_SET_NESTED_STATE would inject it again
+smm_commands=6
+
+# CPUs that refuse the guest, and with which words
+refusing_cpus() {
+    cat <<'X'
+a CPU without vmx|this vCPU has neither vmx nor svm|Haswell-noTSX,check=off,vmx=off
+a CPU that offers less|vmx-shadow-vmcs|Haswell-noTSX,check=off,vmx=on,vmx-shadow-vmcs=off
+X
+}
+
+# For nested-init, what a processor counts: in VMX operation INIT makes L2 exit
+init_word=29
