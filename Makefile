@@ -4,7 +4,7 @@
 
 # A version of base/lock, or its role there: new, old
 BASE = new
-# clang, asan or fuzz: another build tree
+# clang, asan, fuzz or pristine: another build tree
 VARIANT =
 
 help:
@@ -12,7 +12,7 @@ help:
 	@echo 'make demo-plain hand a running Debian guest over, ten times'
 	@echo 'make check      build, and run all tests'
 	@echo 'make bench      compare with cpr-transfer and with precopy; cost of emulated SEV'
-	@echo 'make build      compile   [BASE=new|old|VERSION] [VARIANT=clang|asan|fuzz]'
+	@echo 'make build      compile   [BASE=new|old|VERSION] [VARIANT=clang|asan|fuzz|pristine]'
 	@echo 'make refresh    edits of QEMU files in the build tree go into the patches'
 	@echo '                [BASE=...] [PATCH=topic/name]'
 	@echo 'make export     a series for "git am" under build/export  [COMPILE=1]'

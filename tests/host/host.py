@@ -33,6 +33,7 @@ LAYERS = {
     'hand-over-linux': ['guest'],
     'hand-over-upgrade': ['old'],
     'nested-linux': ['inner'],
+    'nested-unpatched': ['debian'],
     'selftests': ['selftests'],
     'shell': ['guest', 'old'],
 }

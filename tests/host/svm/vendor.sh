@@ -17,3 +17,6 @@ X
 
 # For nested-init, what a processor counts: INIT resets it, in L2 as well
 init_word=24
+
+# For nested-unpatched: whether L2's state has a deadline that others don't know
+deadline=no

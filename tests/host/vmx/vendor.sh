@@ -19,3 +19,6 @@ X
 
 # For nested-init, what a processor counts: in VMX operation INIT makes L2 exit
 init_word=29
+
+# For nested-unpatched: whether L2's state has a deadline that others don't know
+deadline=yes
