@@ -11,7 +11,8 @@ help:
 	@echo 'make demo       hand a SEV guest over on an emulated host, ten times'
 	@echo 'make demo-plain hand a running Debian guest over, ten times'
 	@echo 'make check      build, and run all tests'
-	@echo 'make bench      compare with cpr-transfer and with precopy; cost of emulated SEV'
+	@echo 'make bench      compare with cpr-transfer and with precopy; cost of emulated SEV,'
+	@echo '                and of nested state'
 	@echo 'make build      compile   [BASE=new|old|VERSION] [VARIANT=clang|asan|fuzz|pristine]'
 	@echo 'make refresh    edits of QEMU files in the build tree go into the patches'
 	@echo '                [BASE=...] [PATCH=topic/name]'
@@ -37,6 +38,7 @@ bench:
 	@scripts/build new
 	@tests/bench/run
 	@tests/bench/sev
+	@tests/bench/nested
 
 refresh:
 	@PATCH='$(PATCH)' scripts/refresh $(BASE)

@@ -7,9 +7,9 @@ import statistics
 import subprocess
 
 
-def host(top, scenario, *options):
+def host(top, name, scenario, *options):
     """Seconds from power on to the scenario's first line, and the lines"""
-    argv = [os.path.join(top, 'tests/host/run'), 'sev', scenario, *options]
+    argv = [os.path.join(top, 'tests/host/run'), name, scenario, *options]
     result = subprocess.run(argv, stdout=subprocess.PIPE, text=True)
     found = re.search(r'^\(([0-9.]+) s from power on\)$', result.stdout, re.M)
     if result.returncode or not found:

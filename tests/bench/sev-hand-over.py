@@ -28,7 +28,7 @@ def main():
     args = parser.parse_args()
 
     largest = max(int(case.split(':')[0]) for case in args.cases.split(','))
-    _, lines = host(args.top, 'bench-hand-over',
+    _, lines = host(args.top, 'sev', 'bench-hand-over',
                     '--memory', f'{largest + MEMORY}M',
                     '--limit', '3000', '--append', f'rounds={args.rounds}',
                     '--append', f'cases={args.cases}')

@@ -26,12 +26,12 @@ def main():
     for n in range(args.rounds):
         # neither is always the one that comes first
         for which in (('off', 'on') if n % 2 else ('on', 'off')):
-            seconds, _ = host(args.top, 'bench', '--append', 'rounds=0',
+            seconds, _ = host(args.top, 'sev', 'bench', '--append', 'rounds=0',
                               *(['--plain'] if which == 'off' else []))
             boot[which].append(seconds)
         print(f'boot, round {n + 1} of {args.rounds}: off '
               f"{boot['off'][-1]} s, on {boot['on'][-1]} s", flush=True)
-    _, lines = host(args.top, 'bench', '--append', f'rounds={args.rounds}',
+    _, lines = host(args.top, 'sev', 'bench', '--append', f'rounds={args.rounds}',
                     '--limit', '900')
     touch = {'plain': [], 'sev': []}
     for line in lines:

@@ -16,7 +16,7 @@ clock: sync=none
 ata0-master: type=cdrom, path={cd}, status=inserted
 boot: cdrom
 com1: enabled=1, mode=file, dev={serial}
-com2: enabled=1, mode=null
+com2: enabled=1, mode=file, dev={out}
 panic: action=fatal
 error: action=ignore
 info: action=ignore
@@ -70,6 +70,7 @@ def start(args, directory, append):
     with open(settings, 'w') as out:
         out.write(SETTINGS.format(
             deps=os.path.join(args.build, 'deps'), serial=f'/dev/fd/{serial}',
+            out=os.path.join(directory, 'share', 'out'),
             memory=megabytes(args.memory),
             cd=make_cd(args.build, directory, args.scenario, append)))
     # what Bochs itself says

@@ -42,6 +42,19 @@ ask() {
     esac
 }
 
+# leave FILE NAME: FILE is the outside's share/NAME.  A host without a shared
+# directory has one file, share/out, on its second serial line.
+leave() {
+    if grep -q ' /host ' /proc/mounts; then
+        cp "$1" "/host/$2"
+    else
+        stty -F /dev/ttyS1 115200 raw -echo
+        cat "$1" > /dev/ttyS1
+        # (to set it waits for what is still to be sent)
+        stty -F /dev/ttyS1 -echo
+    fi
+}
+
 # A QEMU's QMP is file descriptor 6 (to it) and 7 (from it)
 
 # qmp COMMAND: its answer in $answer

@@ -10,7 +10,7 @@
 . /vendor.sh
 
 cpus=$(parameter cpus 1)
-model=q35               # of machine
+machine_type=q35
 machine=                # more of -machine
 
 # word N [PROCESSOR]: a 64-bit number of struct status, in the RAM of the guest in
@@ -29,7 +29,7 @@ nested_options() {
     qemu_options "$1"
     cat <<X
 -machine
-$model,memory-backend=ram$machine
+$machine_type,memory-backend=ram$machine
 -object
 memory-backend-file,id=ram,size=${memory}M,mem-path=/dev/shm/$1,share=on
 -kernel

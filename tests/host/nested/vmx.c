@@ -197,6 +197,10 @@ static void start(const struct l2 *l2)
     uint64_t address;
 
     vcpus[n] = (struct vcpu) {};
+    /* IA32_FEATURE_CONTROL: the firmware has not seen one that was plugged in */
+    if (!(rdmsr(0x3a) & 1)) {
+        wrmsr(0x3a, 1 | 1 << 2);
+    }
     __asm__ volatile("movq %0, %%cr0" : : "r" (cr0() | rdmsr(0x486)));
     __asm__ volatile("movq %0, %%cr4" : : "r" (cr4() | rdmsr(0x488)));
     vmxons[n][0] = revision;

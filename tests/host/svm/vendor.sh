@@ -2,7 +2,11 @@
 # shellcheck disable=SC2034 # for lib.sh and the scenarios
 # Guests that are hypervisors, on this host; sourced
 
+module=kvm-amd
 cpu=EPYC,check=off,svm=on
+
+# For nested-refused: of a state that is one of vmx
+other_words='format is 0x0 (vmx), expected 0x1 (svm)'
 
 # For nested-smm: an SMI in each round of L2
 smm_commands=2

@@ -2,7 +2,11 @@
 # shellcheck disable=SC2034 # for lib.sh and the scenarios
 # Guests that are hypervisors, on this host; sourced
 
+module=kvm-intel
 cpu=Haswell-noTSX,check=off,vmx=on
+
+# For nested-refused: of a state that is one of svm
+other_words='format is 0x1 (svm), expected 0x0 (vmx)'
 
 # For nested-smm: an SMI in each round of L2; no events, as KVM forgets that L1's has
 # been delivered: vmx_leave_smm() sets nested_run_pending, with the event still in
