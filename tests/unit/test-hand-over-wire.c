@@ -249,6 +249,21 @@ static void test_eof(void)
     pair_close(&p);
 }
 
+static void test_send_closed(void)
+{
+    Error *err = NULL;
+    Pair p;
+
+    pair_open(&p);
+    shutdown(p.fd, SHUT_RDWR);
+    g_assert_false(hand_over_send_type(p.b, HAND_OVER_MESSAGE_TYPE_LOADED,
+                                       &err));
+    g_assert_cmpstr(error_get_pretty(err), ==,
+                    "cannot send 'loaded': the peer closed the connection");
+    error_free(err);
+    pair_close(&p);
+}
+
 static void test_deadline(void)
 {
     int64_t deadline = qemu_clock_get_ns(QEMU_CLOCK_REALTIME) + SCALE_MS;
@@ -268,6 +283,7 @@ int main(int argc, char **argv)
 {
     qemu_init_main_loop(&error_abort);
     module_call_init(MODULE_INIT_QOM);
+    signal(SIGPIPE, SIG_IGN);           /* as QEMU does */
     g_test_init(&argc, &argv, NULL);
 
     g_test_add_func("/hand-over-wire/layout", test_layout);
@@ -281,6 +297,7 @@ int main(int argc, char **argv)
     g_test_add_func("/hand-over-wire/nul", test_nul);
     g_test_add_func("/hand-over-wire/surplus", test_surplus);
     g_test_add_func("/hand-over-wire/eof", test_eof);
+    g_test_add_func("/hand-over-wire/send-closed", test_send_closed);
     g_test_add_func("/hand-over-wire/deadline", test_deadline);
     return g_test_run();
 }
