@@ -40,8 +40,8 @@ options() {
     nested_options "$1"
 }
 
-# command N [PROCESSOR]: for the guest in $qemu, COMMAND_... of l1.h
-command() {
+# tell_guest N [PROCESSOR]: for the guest in $qemu, COMMAND_... of l1.h
+tell_guest() {
     # shellcheck disable=SC2059 # a character by its number
     printf "\\$(printf %03o "$1")" |
         dd of="$ram" bs=1 seek=$((4096 * (4096 + ${2:-0}) + 8 * 30)) \
