@@ -224,9 +224,15 @@ static bool coroutine_fn incoming_adopt(Error **errp)
                                errp);
 }
 
-/* Errors that the loading code reports and does not return */
+/*
+ * Errors that the loading code reports and does not return.  It has the BQL,
+ * which guards the words; others may report something meanwhile.
+ */
 static void note_words(const char *msg, void *opaque)
 {
+    if (!bql_locked()) {
+        return;
+    }
     if (incoming.words->len) {
         g_string_append(incoming.words, "; ");
     }
