@@ -200,34 +200,53 @@ static bool nested_state_needed(void *opaque)
     return state && nested_state_in_use(state);
 }
 
-/* What the destination would lose is dropped only if that was asked for */
+/*
+ * The destination does not know @what, and would lose it: it is dropped only if
+ * that was asked for.  False: the guest stays.
+ */
+static bool may_drop(X86CPU *cpu, const char *what, const char *instead)
+{
+    Error *err = NULL;
+
+    if (cpu->nested_state_drop) {
+        warn_report("nested state of vCPU %d: %s is not sent, %s",
+                    CPU(cpu)->cpu_index, what, instead);
+        return true;
+    }
+    error_setg(&err, "nested state of vCPU %d: the destination does not know "
+               "%s; use a newer QEMU there, or the CPU property "
+               "nested-state-drop=on", CPU(cpu)->cpu_index, what);
+    migration_peer_refuse(err);
+    error_report_err(err);
+    return false;
+}
+
 static int nested_state_pre_save(void *opaque)
 {
     X86CPU *cpu = opaque;
-    struct kvm_nested_state *state = cpu->env.nested_state;
+    CPUX86State *env = &cpu->env;
+    struct kvm_nested_state *state = env->nested_state;
     MigrationPeer peer = migration_peer();
-    Error *err = NULL;
 
-    if (!nested_state_has_deadline(state) ||
-        peer == MIGRATION_PEER_NESTED_STATE ||
+    if (peer == MIGRATION_PEER_NESTED_STATE ||
         (peer == MIGRATION_PEER_ONE_WAY && !cpu->nested_state_drop)) {
         return 0;
     }
-    if (cpu->nested_state_drop) {
-        warn_report("nested state of vCPU %d: the deadline of the "
-                    "VMX-preemption timer (0x%llx) is not sent, the timer "
-                    "starts anew", CPU(cpu)->cpu_index,
-                    state->hdr.vmx.preemption_timer_deadline);
+    if (nested_state_has_deadline(state)) {
+        if (!may_drop(cpu, "the deadline of the VMX-preemption timer",
+                      "the timer starts anew")) {
+            return -EINVAL;
+        }
         state->hdr.vmx.flags = 0;
-        return 0;
     }
-    error_setg(&err, "nested state of vCPU %d: the destination does not know "
-               "the deadline of the VMX-preemption timer; use a newer QEMU "
-               "there, or the CPU property nested-state-drop=on",
-               CPU(cpu)->cpu_index);
-    migration_peer_refuse(err);
-    error_report_err(err);
-    return -EINVAL;
+    /* vmstate_exception_error_code */
+    if ((env->hflags & HF_GUEST_MASK) && env->exception_nr != -1 &&
+        env->has_error_code && env->error_code &&
+        !may_drop(cpu, "the error code of the exception that L2 is getting",
+                  "L2 gets 0")) {
+        return -EINVAL;
+    }
+    return 0;
 }
 
 static int nested_state_pre_load(void *opaque)
