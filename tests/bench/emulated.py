@@ -1,10 +1,20 @@
 """What benchmarks on an emulated host share"""
 
+import argparse
 import json
 import os
 import re
 import statistics
 import subprocess
+
+
+def arguments(doc):
+    """A parser of what all of them take"""
+    parser = argparse.ArgumentParser(description=doc)
+    parser.add_argument('top')
+    parser.add_argument('directory')
+    parser.add_argument('--rounds', type=int, default=7)
+    return parser
 
 
 def host(top, name, scenario, *options):

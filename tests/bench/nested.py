@@ -7,10 +7,9 @@ The two take turns, with one and with two vCPUs.  Medians, ratios and their
 spread go to DIRECTORY/nested.txt and .json.
 """
 
-import argparse
 import sys
 
-from emulated import host, row, verdict, write
+from emulated import arguments, host, row, verdict, write
 
 GOAL = 1.05
 WITHOUT, WITH = 'pristine', 'qemu'
@@ -19,11 +18,7 @@ UNITS = {'save': ('ms', 1e6), 'load': ('ms', 1e6), 'size': ('bytes', 1)}
 
 
 def main():
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument('top')
-    parser.add_argument('directory')
-    parser.add_argument('--rounds', type=int, default=7)
-    args = parser.parse_args()
+    args = arguments(__doc__).parse_args()
 
     _, lines = host(args.top, 'svm', 'nested-bench', '--limit', '3000',
                     '--append', f'rounds={args.rounds}')

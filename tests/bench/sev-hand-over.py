@@ -7,11 +7,10 @@ The two are handed over in turns.  Medians, ratios and their spread go to
 DIRECTORY/sev-hand-over.txt and .json.
 """
 
-import argparse
 import statistics
 import sys
 
-from emulated import host, row, verdict, write
+from emulated import arguments, host, row, verdict, write
 
 GOAL = 1.2
 CASES = '64:1,1024:1,8192:1,64:2,64:4,64:8'
@@ -20,10 +19,7 @@ MEMORY = 2560
 
 
 def main():
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument('top')
-    parser.add_argument('directory')
-    parser.add_argument('--rounds', type=int, default=7)
+    parser = arguments(__doc__)
     parser.add_argument('--cases', default=CASES)
     args = parser.parse_args()
 

@@ -7,20 +7,15 @@ a guest that touches memory, plain and with SEV, in turns.  Medians, ratios and
 their spread go to DIRECTORY/sev.txt and sev.json.
 """
 
-import argparse
 import sys
 
-from emulated import host, row, verdict, write
+from emulated import arguments, host, row, verdict, write
 
 GOALS = {'boot': 1.05, 'touch': 1.25}
 
 
 def main():
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument('top')
-    parser.add_argument('directory')
-    parser.add_argument('--rounds', type=int, default=7)
-    args = parser.parse_args()
+    args = arguments(__doc__).parse_args()
 
     boot = {'off': [], 'on': []}
     for n in range(args.rounds):

@@ -137,6 +137,13 @@ await_at() {
     waiting=$spawned
     wait_for "the destination does not wait" [ -S incoming ]
 }
+# take_next WHAT: the guest has gone to $spawned; what had it ends, well
+take_next() {
+    qmp '{"execute": "quit"}'
+    wait "$qemu" || fail "$1: the source's exit status is $?"
+    qemu=$spawned
+    use_next
+}
 # as_json: a JSON list of the lines that are read
 as_json() {
     printf '['

@@ -227,13 +227,8 @@ static void map(uint64_t from, uint64_t to)
 /* XCR0 as far as the processor has AVX; L2 has the same */
 static void start_avx(void)
 {
-    uint32_t a = 1, b, c = 0, d;
-    uint64_t cr4;
-
-    __asm__("cpuid" : "+a" (a), "=b" (b), "+c" (c), "=d" (d));
-    if ((c >> 26 & 5) == 5) {           /* XSAVE, AVX */
-        __asm__ volatile("movq %%cr4, %0" : "=r" (cr4));
-        __asm__ volatile("movq %0, %%cr4" : : "r" (cr4 | 1 << 18));
+    if ((cpuid_ecx(1) >> 26 & 5) == 5) {        /* XSAVE, AVX */
+        __asm__ volatile("movq %0, %%cr4" : : "r" (cr4() | 1 << 18));
         __asm__ volatile("xsetbv" : : "c" (0), "a" (7), "d" (0));
         has_avx = true;
     }

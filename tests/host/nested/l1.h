@@ -89,6 +89,38 @@ static inline void wrmsr(uint32_t msr, uint64_t v)
                      "d" ((uint32_t)(v >> 32)));
 }
 
+static inline uint64_t cr0(void)
+{
+    uint64_t v;
+
+    __asm__ volatile("movq %%cr0, %0" : "=r" (v));
+    return v;
+}
+
+static inline uint64_t cr3(void)
+{
+    uint64_t v;
+
+    __asm__ volatile("movq %%cr3, %0" : "=r" (v));
+    return v;
+}
+
+static inline uint64_t cr4(void)
+{
+    uint64_t v;
+
+    __asm__ volatile("movq %%cr4, %0" : "=r" (v));
+    return v;
+}
+
+static inline uint32_t cpuid_ecx(uint32_t leaf)
+{
+    uint32_t b, c = 0, d;
+
+    __asm__("cpuid" : "+a" (leaf), "=b" (b), "+c" (c), "=d" (d));
+    return c;
+}
+
 #define GS_BASE 0xc0000101
 
 /* What the extension has to do; L2's state is the extension's */

@@ -94,11 +94,23 @@ nested_state() {
     echo "$answer" | tr '{' '\n' | grep -v '"Guest-linear address"'
 }
 
+# save WHAT: the guest, to the file /tmp/state
+save() {
+    qmp '{"execute": "migrate", "arguments": {"uri": "file:/tmp/state"}}'
+    ends_with '"status": "completed"' "$1, to the file"
+}
+
+# take_guest WHAT: from $spawned, where it has gone to, with RAM of its own
+take_guest() {
+    _ram=$ram
+    take_next "$1"
+    ram=/dev/shm/$next
+    rm -f "$_ram"
+}
+
 # move live|file WHAT: the guest, to a QEMU more, where it is still stopped; what it
 # had of nested state it has
 move() {
-    _source=$qemu
-    _ram=$ram
     prepare_next
     case $1 in
     live)
@@ -107,20 +119,18 @@ move() {
         ends_with '"status": "completed"' "$2"
         ;;
     file)
-        qmp '{"execute": "migrate", "arguments": {"uri": "file:/tmp/state"}}'
-        ends_with '"status": "completed"' "$2, to the file"
+        save "$2"
         spawn -incoming file:/tmp/state -S
         ;;
     esac
     nested_state > before
-    qmp '{"execute": "quit"}'
-    wait "$_source" || fail "$2: the source's exit status is $?"
-    qemu=$spawned
-    ram=/dev/shm/$next
-    rm -f "$_ram"
-    use_next
-    wait_for "$2: nothing has arrived" \
-        says '"status": "paused"' '{"execute": "query-status"}'
+    take_guest "$2"
+    arrives "$2"
     nested_state > after
     diff before after || fail "$2: the state has changed"
+}
+# arrives WHAT: the guest, which is stopped
+arrives() {
+    wait_for "$1: nothing has arrived" \
+        says '"status": "paused"' '{"execute": "query-status"}'
 }

@@ -37,10 +37,7 @@ static uint8_t hsave[CPUS][4096] __attribute__((aligned(4096)));
 
 static bool present(void)
 {
-    uint32_t a = 0x80000001, b, c, d;
-
-    __asm__("cpuid" : "+a" (a), "=b" (b), "=c" (c), "=d" (d));
-    return c & 4;
+    return cpuid_ecx(0x80000001) & 4;
 }
 
 static void segment(int at, uint16_t selector, uint16_t attributes)
@@ -52,14 +49,9 @@ static void segment(int at, uint16_t selector, uint16_t attributes)
 
 static void start(const struct l2 *l2)
 {
-    uint64_t cr0, cr3, cr4;
-
     memset(vmcb, 0, sizeof(vmcb));      /* it may have been used before INIT */
     wrmsr(0xc0000080, rdmsr(0xc0000080) | 1 << 12);
     wrmsr(0xc0010117, (uintptr_t)hsave[cpu()->number]);
-    __asm__ volatile("movq %%cr0, %0" : "=r" (cr0));
-    __asm__ volatile("movq %%cr3, %0" : "=r" (cr3));
-    __asm__ volatile("movq %%cr4, %0" : "=r" (cr4));
     INTERCEPT_3 = 1 | 1 << 31;          /* INTR, shutdown */
     INTERCEPT_4 = 3;                    /* VMRUN, VMMCALL */
     ASID = 1;
@@ -77,9 +69,9 @@ static void start(const struct l2 *l2)
     VMCB(uint32_t, 0x464) = VMCB(uint16_t, 0x466);
     VMCB(uint16_t, 0x466) = 0;
     VMCB(uint64_t, 0x4d0) = rdmsr(0xc0000080);
-    VMCB(uint64_t, 0x548) = cr4;
-    VMCB(uint64_t, 0x550) = cr3;
-    VMCB(uint64_t, 0x558) = cr0;
+    VMCB(uint64_t, 0x548) = cr4();
+    VMCB(uint64_t, 0x550) = cr3();
+    VMCB(uint64_t, 0x558) = cr0();
     VMCB(uint64_t, 0x560) = 0x400;
     VMCB(uint64_t, 0x568) = 0xffff0ff0;
     VMCB(uint64_t, 0x570) = 0x202;

@@ -82,10 +82,7 @@ static void vmclear(uint32_t *vmcs)
 
 static bool present(void)
 {
-    uint32_t a = 1, b, c, d;
-
-    __asm__("cpuid" : "+a" (a), "=b" (b), "=c" (c), "=d" (d));
-    return c & 0x20;
+    return cpuid_ecx(1) & 0x20;
 }
 
 /* @wanted of them, and those that must be 1; appendix A.3 */
@@ -94,22 +91,6 @@ static uint32_t controls(uint32_t msr, uint32_t wanted)
     uint64_t allowed = rdmsr(msr);
 
     return (wanted | (uint32_t)allowed) & (uint32_t)(allowed >> 32);
-}
-
-static uint64_t cr0(void)
-{
-    uint64_t v;
-
-    __asm__ volatile("movq %%cr0, %0" : "=r" (v));
-    return v;
-}
-
-static uint64_t cr4(void)
-{
-    uint64_t v;
-
-    __asm__ volatile("movq %%cr4, %0" : "=r" (v));
-    return v;
 }
 
 static void write_controls(void)
@@ -149,9 +130,7 @@ static void write_state(const struct l2 *l2)
         uint16_t limit;
         uint64_t base;
     } gdt, idt;
-    uint64_t cr3;
 
-    __asm__ volatile("movq %%cr3, %0" : "=r" (cr3));
     __asm__ volatile("sgdt %0" : "=m" (gdt));
     __asm__ volatile("sidt %0" : "=m" (idt));
 
@@ -167,7 +146,7 @@ static void write_state(const struct l2 *l2)
     vmwrite(0x4812, *(uint16_t *)l2->idt);
     vmwrite(0x6818, *(uint64_t *)(l2->idt + 2));
     vmwrite(0x6800, cr0());
-    vmwrite(0x6802, cr3);
+    vmwrite(0x6802, cr3());
     vmwrite(0x6804, cr4());
     vmwrite(0x681a, 0x400);                             /* DR7 */
     vmwrite(0x681c, l2->stack);
@@ -181,7 +160,7 @@ static void write_state(const struct l2 *l2)
     }
     vmwrite(0x0c0c, selectors[7]);
     vmwrite(0x6c00, cr0());
-    vmwrite(0x6c02, cr3);
+    vmwrite(0x6c02, cr3());
     vmwrite(0x6c04, cr4());
     vmwrite(0x6c08, (uintptr_t)cpu());                  /* GS */
     vmwrite(0x6c0c, gdt.base);
