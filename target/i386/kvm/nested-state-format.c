@@ -557,3 +557,15 @@ uint32_t nested_state_pending_event(const struct kvm_nested_state *state)
     }
     return event & NESTED_EVENT_VALID ? event : 0;
 }
+
+bool nested_state_lacks_shadow(const struct kvm_nested_state *state)
+{
+    const uint8_t *vmcs12 = state->data.vmx[0].vmcs12;
+
+    if (state->format != KVM_STATE_NESTED_FORMAT_VMX ||
+        !(state->hdr.vmx.smm.flags & KVM_STATE_NESTED_SMM_GUEST_MODE) ||
+        state->size < WITH_VMCS12) {
+        return false;
+    }
+    return vmcs12_has_shadow(vmcs12, vmcs12_layout(vmcs12_revision(vmcs12)));
+}

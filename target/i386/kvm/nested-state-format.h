@@ -72,6 +72,14 @@ bool nested_state_check(struct kvm_nested_state *state,
  */
 uint32_t nested_state_pending_event(const struct kvm_nested_state *state);
 
+/*
+ * Whether SMM interrupts an L2 that has a shadow VMCS.  KVM has that one's
+ * content in a cache then, which is no part of the state (vmx_get_nested_state()
+ * has it in guest mode only), and writes the cache back when L2 goes on and exits:
+ * where the state was restored, zeroes.
+ */
+bool nested_state_lacks_shadow(const struct kvm_nested_state *state);
+
 #define NESTED_EVENT_VALID (1u << 31)
 #define NESTED_EVENT_VECTOR(event) ((event) & 0xff)
 #define NESTED_EVENT_TYPE(event) (((event) >> 8) & 7)

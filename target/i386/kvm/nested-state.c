@@ -227,7 +227,16 @@ static int nested_state_pre_save(void *opaque)
     CPUX86State *env = &cpu->env;
     struct kvm_nested_state *state = env->nested_state;
     MigrationPeer peer = migration_peer();
+    Error *err = NULL;
 
+    if (nested_state_lacks_shadow(state)) {
+        error_setg(&err, "nested state of vCPU %d: system management mode "
+                   "interrupts an L2 with a shadow VMCS, which KVM can't save: "
+                   "migrate again", CPU(cpu)->cpu_index);
+        migration_peer_refuse(err);
+        error_report_err(err);
+        return -EINVAL;
+    }
     if (peer == MIGRATION_PEER_NESTED_STATE ||
         (peer == MIGRATION_PEER_ONE_WAY && !cpu->nested_state_drop)) {
         return 0;
