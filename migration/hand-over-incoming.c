@@ -24,6 +24,7 @@
 #include "qemu/accel.h"
 #include "system/hostmem.h"
 #include "system/runstate.h"
+#include "system/system.h"
 #include "channel.h"
 #include "hand-over-internal.h"
 #include "hand-over-check.h"
@@ -31,6 +32,7 @@
 #include "hand-over-ram.h"
 #include "hand-over-sections.h"
 #include "hand-over-wire.h"
+#include "load-words.h"
 #include "migration.h"
 #include "migration/misc.h"
 #include "qemu-file.h"
@@ -47,11 +49,13 @@
 static struct {
     bool seen;              /* the first connection has been looked at */
     bool active;
+    bool plain;             /* the guest comes by an ordinary migration */
     bool source_is_dead;
     HandOverWire *wire;
     HandOverPeer peer;
     GArray *vms;            /* descriptors of what may have the guest */
-    GString *words;         /* what was reported while loading */
+    HandOverWire *unused;   /* to a source that can still have its guest back */
+    VMChangeStateEntry *start;
     int saved_mode;
     int stderr_fd;          /* of the source, -1: ours is our own */
 } incoming = { .peer.pidfd = -1, .stderr_fd = -1 };
@@ -152,13 +156,29 @@ static bool offer_check(const HandOverOffer *offer, Error **errp)
     return false;
 }
 
+/*
+ * -overcommit mem-lock=on: whose memory it is going to be was not known when
+ * this process started
+ */
+static bool lock_memory(Error **errp)
+{
+    if (should_mlock(mlock_state) && !is_mlock_on_fault(mlock_state) &&
+        os_mlock(false) < 0) {
+        error_setg(errp, "cannot lock the guest's memory (-overcommit "
+                   "mem-lock=on): %s", strerror(errno));
+        return false;
+    }
+    return true;
+}
+
 static bool offer_adopt(const HandOverOffer *offer, Error **errp)
 {
     const HandOverArch *arch = hand_over_arch();
     HandOverMessage answer = { .type = HAND_OVER_MESSAGE_TYPE_VM };
     int vm;
 
-    if (!hand_over_ram_adopt(incoming.wire, offer->ram_blocks, errp)) {
+    if (!hand_over_ram_adopt(incoming.wire, offer->ram_blocks, errp) ||
+        !lock_memory(errp)) {
         return false;
     }
     incoming.vms = hand_over_fds_new();
@@ -200,7 +220,11 @@ static bool coroutine_fn incoming_adopt(Error **errp)
 
     hello = hand_over_peer_recv_hello(incoming.wire, &incoming.peer, -1, NULL,
                                       errp);
-    if (!hello) {
+    /*
+     * Not a word before the source's "hello": until then it may still be reading
+     * from the return path of a migration, and more than the end of that
+     */
+    if (!hello || !hand_over_peer_check(incoming.wire->ioc, errp)) {
         return false;
     }
     if (hand_over_inheriting()) {
@@ -224,32 +248,15 @@ static bool coroutine_fn incoming_adopt(Error **errp)
                                errp);
 }
 
-/*
- * Errors that the loading code reports and does not return.  It has the BQL,
- * which guards the words; others may report something meanwhile.
- */
-static void note_words(const char *msg, void *opaque)
-{
-    if (!bql_locked()) {
-        return;
-    }
-    if (incoming.words->len) {
-        g_string_append(incoming.words, "; ");
-    }
-    g_string_append(incoming.words, msg);
-}
-
 static void incoming_end(void)
 {
-    error_report_set_listener(NULL, NULL);
+    load_words_end();
     incoming.active = false;
     migrate_get_current()->parameters.mode = incoming.saved_mode;
     hand_over_peer_clear(&incoming.peer);
     g_clear_pointer(&incoming.vms, g_array_unref);
     hand_over_wire_free(incoming.wire);
     incoming.wire = NULL;
-    g_string_free(incoming.words, true);
-    incoming.words = NULL;
 }
 
 static void incoming_fail(Error *err)
@@ -290,42 +297,33 @@ static bool coroutine_fn peek_magic(QIOChannel *ioc, uint32_t magic)
     }
 }
 
-/* It is no hand-over: may it be, and do what was put off in case it were */
-static void incoming_other(void)
+/* @ioc is the way to a source */
+static void incoming_begin(QIOChannel *ioc)
 {
-    const HandOverArch *arch = hand_over_arch();
-    Error *err = NULL;
+    MigrationState *s = migrate_get_current();
 
-    if ((arch && arch->other && !arch->other(&err)) ||
-        !host_memory_backend_prealloc_deferred(&err)) {
-        error_report_err(err);
-        exit(EXIT_FAILURE);
-    }
+    incoming.active = true;
+    incoming.wire = hand_over_wire_new(ioc, "source");
+    incoming.saved_mode = s->parameters.mode;
+    s->parameters.mode = MIG_MODE_HAND_OVER;
+    load_words_begin();
+    trace_hand_over_incoming();
 }
 
 static void coroutine_fn incoming_co(void *opaque)
 {
     g_autoptr(QIOChannel) ioc = opaque;
-    MigrationState *s = migrate_get_current();
     Error *err = NULL;
 
     qio_channel_set_blocking(ioc, false, NULL);
     if (!peek_magic(ioc, HAND_OVER_MAGIC)) {
         qio_channel_set_blocking(ioc, true, NULL);
-        incoming_other();
         migration_channel_process_incoming(ioc);
         return;
     }
 
-    incoming.active = true;
-    incoming.wire = hand_over_wire_new(ioc, "source");
-    incoming.words = g_string_new(NULL);
-    incoming.saved_mode = s->parameters.mode;
-    s->parameters.mode = MIG_MODE_HAND_OVER;
-    error_report_set_listener(note_words, NULL);
-    trace_hand_over_incoming();
-
-    if (!hand_over_peer_check(ioc, &err) || !incoming_adopt(&err)) {
+    incoming_begin(ioc);
+    if (!incoming_adopt(&err)) {
         incoming_fail(err);
         return;
     }
@@ -334,7 +332,6 @@ static void coroutine_fn incoming_co(void *opaque)
 
 bool hand_over_incoming_connection(QIOChannel *ioc)
 {
-    QIOChannelSocket *sioc;
     Coroutine *co;
 
     /*
@@ -345,17 +342,44 @@ bool hand_over_incoming_connection(QIOChannel *ioc)
         return false;
     }
     incoming.seen = true;
+    if (!hand_over_channel_is_local(ioc)) {
+        Error *err = NULL;
 
-    sioc = (QIOChannelSocket *)object_dynamic_cast(OBJECT(ioc),
-                                                   TYPE_QIO_CHANNEL_SOCKET);
-    if (!sioc || sioc->localAddr.ss_family != AF_UNIX) {
-        incoming_other();
-        return false;
+        if (!hand_over_is_only_way(&err)) {
+            return false;
+        }
+        /* The source says so too, but it may be this end that is heard */
+        error_prepend(&err, "this is no UNIX socket: ");
+        incoming_fail(err);
+        return true;
     }
     object_ref(OBJECT(ioc));
     co = qemu_coroutine_create(incoming_co, ioc);
     qemu_coroutine_enter(co);
     return true;
+}
+
+bool coroutine_fn hand_over_incoming_switch(QEMUFile *f, Error **errp)
+{
+    if (incoming.active || incoming.plain) {
+        error_setg(errp, "the source wants to hand its guest over %s",
+                   incoming.active ? "twice" : "in the middle of a migration");
+        return false;
+    }
+    incoming_begin(qemu_file_get_ioc(f));
+    return incoming_adopt(errp);
+}
+
+bool hand_over_incoming_section(Error **errp)
+{
+    if (incoming.active || incoming.plain) {
+        return true;
+    }
+    /* What was put off in case it were a hand-over */
+    incoming.plain = !hand_over_is_only_way(errp) &&
+                     host_memory_backend_prealloc_deferred(errp) &&
+                     lock_memory(errp);
+    return incoming.plain;
 }
 
 bool coroutine_fn hand_over_incoming_loaded(Error **errp)
@@ -389,6 +413,25 @@ bool coroutine_fn hand_over_incoming_loaded(Error **errp)
     return false;
 }
 
+void hand_over_guest_used(void)
+{
+    if (!incoming.unused) {
+        return;
+    }
+    /* It may have died, or lost interest */
+    hand_over_send_type(incoming.unused, HAND_OVER_MESSAGE_TYPE_USED, NULL);
+    hand_over_wire_free(incoming.unused);
+    incoming.unused = NULL;
+    qemu_del_vm_change_state_handler(incoming.start);
+}
+
+static void vm_starts(void *opaque, bool running, RunState state)
+{
+    if (running) {
+        hand_over_guest_used();
+    }
+}
+
 bool hand_over_incoming_take(Error **errp)
 {
     const HandOverArch *arch = hand_over_arch();
@@ -417,6 +460,12 @@ bool hand_over_incoming_take(Error **errp)
             error_free(err);
         }
     }
+    if (!incoming.source_is_dead && incoming.wire->version >= 2) {
+        incoming.unused = hand_over_wire_dup(incoming.wire);
+    }
+    if (incoming.unused) {
+        incoming.start = qemu_add_vm_change_state_handler(vm_starts, NULL);
+    }
     /* Not before: who fails must leave the source its addresses */
     hand_over_listeners_take();
     trace_hand_over_taken();
@@ -426,14 +475,11 @@ bool hand_over_incoming_take(Error **errp)
 
 void hand_over_incoming_failed(const Error *err)
 {
-    g_autofree char *reason = NULL;
+    const char *reason = error_get_pretty(err);
 
     if (!incoming.active) {
         return;
     }
-    reason = g_strdup_printf("%s%s%s", error_get_pretty(err),
-                             incoming.words->len ? ": " : "",
-                             incoming.words->str);
     trace_hand_over_incoming_failed(reason);
 
     /* What the source goes on with must be free when it reads this */

@@ -24,6 +24,9 @@ typedef struct HandOverChild HandOverChild;
  */
 void hand_over_check_guest(HandOverBlockerList ***tail);
 
+/* The same, of a migration that has begun, and may become a hand-over */
+void hand_over_check_switch(HandOverBlockerList ***tail);
+
 /*
  * Append a blocker to the list at @tail: a reason for people, and the command
  * line option (NULL: none) that would remove it, or that it comes from.
@@ -48,6 +51,46 @@ bool hand_over_blockers_to_error(const HandOverBlockerList *list,
 bool hand_over_begin(HandOverChild *child, QIOChannelSocket *sioc,
                      HandOverOnSuccess on_success, uint32_t timeout_ms,
                      bool own_argv, int64_t start_ns, Error **errp);
+
+/*
+ * Source: a migration that begins as an ordinary one.
+ */
+
+/*
+ * Main thread: is a hand-over the only way for the guest to leave this process?
+ * True with @errp set to why.
+ */
+bool hand_over_is_only_way(Error **errp);
+
+/* Main thread: can it not even leave in that way?  True with @errp set. */
+bool hand_over_is_impossible(Error **errp);
+
+/* Main thread: false with @errp set if the guest can't leave to @addr */
+bool hand_over_source_may_take(const MigrationAddress *addr, Error **errp);
+
+/*
+ * Main thread, s->to_dst_file open, nothing sent: decide whether the migration
+ * is to become a hand-over.  False with @errp set if it must, and can't.
+ */
+bool hand_over_source_wish(MigrationState *s, Error **errp);
+
+/* Whether the destination has to be asked */
+bool hand_over_source_wants_return_path(void);
+
+/*
+ * Migration thread, BQL not held, guest running; the destination was asked
+ * (migration_peer_ping()).  If the migration is to become a hand-over, and the
+ * destination can take it, do what hand_over_source_offer() does: the stream
+ * begins anew then, and migrate_mode() has changed.  False with @errp set on
+ * failure.
+ */
+bool hand_over_source_switch(MigrationState *s, Error **errp);
+
+/* BQL held: the migration is a hand-over from here on */
+void hand_over_source_begin_switched(MigrationState *s);
+
+/* May descriptors and a guest's memory be sent over @ioc: is it local? */
+bool hand_over_channel_is_local(QIOChannel *ioc);
 
 /*
  * Source.  All of these are no-ops, and return true, where the migration is
@@ -129,6 +172,18 @@ bool hand_over_incoming_connection(QIOChannel *ioc);
 bool hand_over_incoming_active(void);
 
 /*
+ * Coroutine: the source asks in its migration stream, @f, to go on with a
+ * hand-over.  True: the RAM is adopted, a stream comes from its beginning.
+ */
+bool coroutine_fn hand_over_incoming_switch(QEMUFile *f, Error **errp);
+
+/*
+ * A section of the guest's state comes.  False with @errp set if it is no
+ * hand-over that it comes by, and has to be.
+ */
+bool hand_over_incoming_section(Error **errp);
+
+/*
  * Coroutine: all device state is loaded.  True: the source, or its death,
  * asks this process to take the guest.
  */
@@ -153,6 +208,12 @@ void hand_over_incoming_failed(const Error *err);
 /* In migration.c: begin an outgoing migration on a connected channel */
 bool migration_start_on_channel(MigrationState *s, QIOChannel *ioc,
                                 Error **errp);
+
+/*
+ * In migration.c, migration thread: wait until the destination has closed the
+ * return path.  The channel stays open.  False: it was not closed in order.
+ */
+bool migration_end_return_path(MigrationState *s);
 
 /*
  * In migration.c: why a migration of this mode is refused now, a list to be

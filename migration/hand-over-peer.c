@@ -6,9 +6,11 @@
 
 #include "qemu/osdep.h"
 #include <sys/syscall.h>
+#include "qemu/cutils.h"
 #include "qemu/timer.h"
 #include "qapi/error.h"
 #include "qapi/util.h"
+#include "hw/boards.h"
 #include "io/channel-socket.h"
 #include "hand-over-peer.h"
 #include "trace.h"
@@ -24,25 +26,56 @@
 /* A flag in /proc/PID/stat: include/linux/sched.h in the kernel */
 #define PF_EXITING 0x00000004
 
-bool hand_over_peer_check(QIOChannel *ioc, Error **errp)
+bool hand_over_channel_is_local(QIOChannel *ioc)
 {
     QIOChannelSocket *sioc;
-    struct ucred cred;
-    socklen_t len = sizeof(cred);
 
     sioc = (QIOChannelSocket *)object_dynamic_cast(OBJECT(ioc),
                                                    TYPE_QIO_CHANNEL_SOCKET);
-    if (!sioc || sioc->localAddr.ss_family != AF_UNIX) {
+    return sioc && sioc->localAddr.ss_family == AF_UNIX;
+}
+
+/* May user @uid be at the other end? -machine hand-over-peers */
+static bool peer_is_trusted(uid_t uid)
+{
+    g_auto(GStrv) peers = g_strsplit(current_machine->hand_over_peers, ":",
+                                     0);
+
+    for (char **p = peers; *p; p++) {
+        uid_t trusted = geteuid();
+
+        if (strcmp(*p, "self")) {
+            unsigned n;
+
+            /* the property's setter has seen to it that it can be parsed */
+            qemu_strtoui(*p, NULL, 10, &n);
+            trusted = n;
+        }
+        if (uid == trusted) {
+            return true;
+        }
+    }
+    return false;
+}
+
+bool hand_over_peer_check(QIOChannel *ioc, Error **errp)
+{
+    struct ucred cred;
+    socklen_t len = sizeof(cred);
+
+    if (!hand_over_channel_is_local(ioc)) {
         error_setg(errp, "a hand-over needs a UNIX socket to the other QEMU");
         return false;
     }
-    if (getsockopt(sioc->fd, SOL_SOCKET, SO_PEERCRED, &cred, &len) < 0) {
+    if (getsockopt(QIO_CHANNEL_SOCKET(ioc)->fd, SOL_SOCKET, SO_PEERCRED, &cred,
+                   &len) < 0) {
         error_setg_errno(errp, errno, "cannot tell who is at the other end");
         return false;
     }
-    if (cred.uid != geteuid()) {
-        error_setg(errp, "the other end belongs to user %u, expected user %u",
-                   cred.uid, geteuid());
+    if (!peer_is_trusted(cred.uid)) {
+        error_setg(errp, "the other end belongs to user %u, expected one of "
+                   "-machine hand-over-peers=%s (self: user %u)",
+                   cred.uid, current_machine->hand_over_peers, geteuid());
         return false;
     }
     return true;
@@ -70,6 +103,14 @@ bool hand_over_peer_check_path(const char *path, Error **errp)
     return true;
 }
 
+/* Version 1 until both have said "hello", and then the lower one */
+static void settle_version(HandOverWire *wire)
+{
+    if (wire->greeted && wire->peer_version) {
+        wire->version = MIN(wire->peer_version, HAND_OVER_VERSION);
+    }
+}
+
 bool hand_over_peer_send_hello(HandOverWire *wire, GArray *claimed,
                                Error **errp)
 {
@@ -94,6 +135,8 @@ bool hand_over_peer_send_hello(HandOverWire *wire, GArray *claimed,
         QAPI_LIST_APPEND(tail, g_array_index(claimed, uint32_t, i));
     }
     ok = hand_over_send(wire, &msg, pidfd, errp);
+    wire->greeted = ok;
+    settle_version(wire);
     qapi_free_uint32List(msg.u.hello.claimed);
     close(pidfd);
     return ok;
@@ -139,7 +182,8 @@ hand_over_peer_recv_hello(HandOverWire *wire, HandOverPeer *peer,
         qapi_free_HandOverMessage(msg);
         return NULL;
     }
-    wire->version = MIN(msg->u.hello.version, HAND_OVER_VERSION);
+    wire->peer_version = msg->u.hello.version;
+    settle_version(wire);
     trace_hand_over_hello(wire->peer, peer->pid, msg->u.hello.qemu,
                           wire->version);
     return msg;

@@ -22,8 +22,14 @@ typedef struct HandOverPeer {
 #define HAND_OVER_PEER_INIT ((HandOverPeer) { .pidfd = -1 })
 
 /*
- * Is it allowed to have what is sent over @ioc?  Its user must be ours.
- * False with @errp set if not, or if @ioc is no UNIX socket.
+ * Is it allowed to have, and to give, what is sent over @ioc?  Its user must be
+ * one of -machine hand-over-peers: ours, or root, where that is not set.  False
+ * with @errp set if not, or if @ioc is no UNIX socket.
+ *
+ * The kernel tells the credentials of who listens to who connects, and the other
+ * way round (unix(7), SO_PEERCRED), as they were then.  A source that was given
+ * a connected socket by a management tool sees the QEMU that is to have the
+ * guest; that one sees the management tool.
  */
 bool hand_over_peer_check(QIOChannel *ioc, Error **errp);
 

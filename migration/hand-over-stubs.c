@@ -26,6 +26,41 @@ const char *hand_over_incoming_option(const char *str)
     return str;
 }
 
+bool hand_over_is_only_way(Error **errp)
+{
+    return false;
+}
+
+bool hand_over_is_impossible(Error **errp)
+{
+    return false;
+}
+
+bool hand_over_channel_is_local(QIOChannel *ioc)
+{
+    return false;
+}
+
+bool hand_over_source_may_take(const MigrationAddress *addr, Error **errp)
+{
+    return true;
+}
+
+bool hand_over_source_wish(MigrationState *s, Error **errp)
+{
+    return true;
+}
+
+bool hand_over_source_wants_return_path(void)
+{
+    return false;
+}
+
+bool hand_over_source_switch(MigrationState *s, Error **errp)
+{
+    return true;
+}
+
 bool hand_over_source_offer(MigrationState *s, Error **errp)
 {
     return true;
@@ -72,6 +107,10 @@ void hand_over_source_cleanup(MigrationState *s)
 {
 }
 
+void hand_over_look_back(void)
+{
+}
+
 bool hand_over_source_can_cancel(Error **errp)
 {
     return true;
@@ -96,6 +135,17 @@ bool hand_over_incoming_active(void)
     return false;
 }
 
+bool coroutine_fn hand_over_incoming_switch(QEMUFile *f, Error **errp)
+{
+    error_setg(errp, "this host's operating system can't hand guests over");
+    return false;
+}
+
+bool hand_over_incoming_section(Error **errp)
+{
+    return true;
+}
+
 bool coroutine_fn hand_over_incoming_loaded(Error **errp)
 {
     return true;
@@ -104,6 +154,10 @@ bool coroutine_fn hand_over_incoming_loaded(Error **errp)
 bool hand_over_incoming_take(Error **errp)
 {
     return true;
+}
+
+void hand_over_guest_used(void)
+{
 }
 
 void hand_over_incoming_failed(const Error *err)

@@ -30,6 +30,25 @@ HandOverWire *hand_over_wire_new(QIOChannel *ioc, const char *peer)
     return wire;
 }
 
+HandOverWire *hand_over_wire_dup(const HandOverWire *wire)
+{
+    g_autoptr(QIOChannelSocket) sioc = NULL;
+    int fd = qemu_dup(QIO_CHANNEL_SOCKET(wire->ioc)->fd);
+    HandOverWire *dup;
+
+    if (fd < 0) {
+        return NULL;
+    }
+    sioc = qio_channel_socket_new_fd(fd, NULL);
+    if (!sioc) {
+        close(fd);
+        return NULL;
+    }
+    dup = hand_over_wire_new(QIO_CHANNEL(sioc), wire->peer);
+    dup->version = wire->version;
+    return dup;
+}
+
 void hand_over_wire_free(HandOverWire *wire)
 {
     if (wire) {

@@ -26,7 +26,9 @@
  *      | commit                                   |  point of no return
  *      |----------------------------------------->|  takes disks, sockets;
  *      |                                     done |  moves the encryption
- *      |<-----------------------------------------|  context; then runs
+ *      |<-----------------------------------------|  context
+ *      |                                     used |  then runs; to a source
+ *      |<-----------------------------------------|  that stays
  *
  * [x] is the one descriptor that goes with a message.  Instead of any of its
  * messages the destination can send "refused", and the source, before
@@ -39,7 +41,9 @@
  *                it reads "done": the source as well, but only once the
  *                destination is proven dead (its pidfd): the destination
  *                never runs the guest before it has written "done".
- *                From "done" on: the destination.
+ *                From "done" on: the destination; but as long as it has
+ *                not written "used" (it was started with -S, say), and is
+ *                proven dead, the source again, if that stayed.
  *                A protected guest may be gone then, into the machine of a
  *                dead destination: that is why the source was given its
  *                descriptor.  It keeps the device state, and offers it with
@@ -71,7 +75,7 @@
 #include "qapi/qapi-types-hand-over.h"
 
 #define HAND_OVER_MAGIC         0x51484f56
-#define HAND_OVER_VERSION       1
+#define HAND_OVER_VERSION       2
 #define HAND_OVER_HEADER_SIZE   12
 #define HAND_OVER_BODY_MAX      (1 * 1024 * 1024)
 
@@ -86,15 +90,25 @@ typedef struct HandOverHeader {
  *
  * @ioc: the socket; referenced.  Blocking where no coroutine reads from it.
  * @version: what is spoken
+ * @greeted: "hello" was sent
+ * @peer_version: the newest that the peer speaks, 0: it has not said "hello"
  * @peer: for messages: "source" or "destination"
  */
 typedef struct HandOverWire {
     QIOChannel *ioc;
     uint16_t version;
+    bool greeted;
+    uint16_t peer_version;
     const char *peer;
 } HandOverWire;
 
 HandOverWire *hand_over_wire_new(QIOChannel *ioc, const char *peer);
+/*
+ * Another wire over the socket of @wire, which stays open when that is closed.
+ * NULL if there can't be one.
+ */
+HandOverWire *hand_over_wire_dup(const HandOverWire *wire);
+
 void hand_over_wire_free(HandOverWire *wire);
 G_DEFINE_AUTOPTR_CLEANUP_FUNC(HandOverWire, hand_over_wire_free)
 

@@ -58,6 +58,7 @@ typedef struct HandOverSource {
     char *ram_table;
     bool silent;                /* the peer's end is closed */
     int peer_vm;                /* the peer's virtual machine, -1: none */
+    HandOverWire *unused;       /* where it says that it uses the guest */
 
     /* Protected by the BQL */
     bool committed;
@@ -70,6 +71,18 @@ static HandOverSource *source;
 static int saved_mode = -1;
 
 static bool handed_over;
+
+/*
+ * The destination that the guest was handed over to, and that has not used it
+ * yet.  All of it belongs to the main thread.
+ */
+static struct {
+    HandOverWire *wire;         /* NULL: there is none */
+    GSource *watch;
+    HandOverPeer peer;
+    int vm;                     /* its virtual machine, -1: none */
+    bool released;              /* it has our sockets, and the like */
+} unused = { .peer.pidfd = -1, .vm = -1 };
 
 /*
  * A guest that is lost: a destination that was told to take it has moved it
@@ -105,7 +118,7 @@ bool hand_over_guest_is_gone(Error **errp)
     }
     if (qatomic_read(&kept.lost)) {
         error_setg(errp, "The guest was moved to a QEMU that has died: it "
-                   "goes on after another migrate-protected-vm");
+                   "goes on after another hand-over");
         return true;
     }
     return false;
@@ -118,14 +131,14 @@ static void keep_begin(QEMUFile *f)
     qemu_file_set_copy(f, kept.stream);
 }
 
-static void keep_lost(void)
+/* Takes ownership of @vm */
+static void keep_lost(int vm)
 {
     if (!kept.lost) {
         kept.vms = hand_over_fds_new();
         qatomic_set(&kept.lost, true);
     }
-    g_array_append_val(kept.vms, source->peer_vm);
-    source->peer_vm = -1;
+    g_array_append_val(kept.vms, vm);
 }
 
 static void keep_end(void)
@@ -223,9 +236,13 @@ static const MigrationCapability conflicting[] = {
     MIGRATION_CAPABILITY_MAPPED_RAM,
     MIGRATION_CAPABILITY_MULTIFD,
     MIGRATION_CAPABILITY_POSTCOPY_RAM,
+    MIGRATION_CAPABILITY_X_COLO,
+};
+
+/* and those which one that begins as a migration is done with by then */
+static const MigrationCapability conflicting_at_once[] = {
     MIGRATION_CAPABILITY_RETURN_PATH,
     MIGRATION_CAPABILITY_SWITCHOVER_ACK,
-    MIGRATION_CAPABILITY_X_COLO,
 };
 
 static const HandOverArch *arch;
@@ -241,12 +258,61 @@ const HandOverArch *hand_over_arch(void)
     return arch;
 }
 
-void hand_over_check_guest(HandOverBlockerList ***tail)
+static void check_capabilities(HandOverBlockerList ***tail,
+                               const MigrationCapability *caps, size_t n)
+{
+    MigrationState *s = migrate_get_current();
+
+    for (size_t i = 0; i < n; i++) {
+        if (s->capabilities[caps[i]]) {
+            hand_over_block(tail, NULL, "migration capability '%s' is enabled",
+                            MigrationCapability_str(caps[i]));
+        }
+    }
+}
+
+void hand_over_check_switch(HandOverBlockerList ***tail)
 {
     MigrationState *s = migrate_get_current();
     Error *err = NULL;
     strList *reasons, *r;
 
+    reasons = migration_blocked_reasons(MIG_MODE_HAND_OVER);
+    for (r = reasons; r; r = r->next) {
+        hand_over_block(tail, NULL, "%s", r->value);
+    }
+    qapi_free_strList(reasons);
+
+    check_capabilities(tail, conflicting, ARRAY_SIZE(conflicting));
+    if (s->parameters.tls_creds && *s->parameters.tls_creds) {
+        hand_over_block(tail, NULL, "migration parameter 'tls-creds' is set");
+    }
+
+    hand_over_ram_check(tail);
+
+    /* of one that is lost all of this is known */
+    if (!kept.lost && arch && arch->check && !arch->check(&err)) {
+        hand_over_block(tail, NULL, "%s", error_get_pretty(err));
+        error_free(err);
+    }
+}
+
+bool hand_over_is_only_way(Error **errp)
+{
+    return arch && arch->other && !arch->other(errp);
+}
+
+bool hand_over_is_impossible(Error **errp)
+{
+    return hand_over_is_only_way(NULL) && !hand_over_guest_is_gone(NULL) &&
+           arch->check && !arch->check(errp);
+}
+
+void hand_over_check_guest(HandOverBlockerList ***tail)
+{
+    MigrationState *s = migrate_get_current();
+
+    hand_over_look_back();
     if (qatomic_read(&handed_over)) {
         hand_over_block(tail, NULL, "the guest has been handed over");
         return;
@@ -265,29 +331,9 @@ void hand_over_check_guest(HandOverBlockerList ***tail)
         hand_over_block(tail, NULL, "the guest has been migrated");
     }
 
-    reasons = migration_blocked_reasons(MIG_MODE_HAND_OVER);
-    for (r = reasons; r; r = r->next) {
-        hand_over_block(tail, NULL, "%s", r->value);
-    }
-    qapi_free_strList(reasons);
-
-    for (size_t i = 0; i < ARRAY_SIZE(conflicting); i++) {
-        if (s->capabilities[conflicting[i]]) {
-            hand_over_block(tail, NULL, "migration capability '%s' is enabled",
-                            MigrationCapability_str(conflicting[i]));
-        }
-    }
-    if (s->parameters.tls_creds && *s->parameters.tls_creds) {
-        hand_over_block(tail, NULL, "migration parameter 'tls-creds' is set");
-    }
-
-    hand_over_ram_check(tail);
-
-    /* of one that is lost all of this is known */
-    if (!kept.lost && arch && arch->check && !arch->check(&err)) {
-        hand_over_block(tail, NULL, "%s", error_get_pretty(err));
-        error_free(err);
-    }
+    check_capabilities(tail, conflicting_at_once,
+                       ARRAY_SIZE(conflicting_at_once));
+    hand_over_check_switch(tail);
 }
 
 bool hand_over_blockers_to_error(const HandOverBlockerList *list, Error **errp)
@@ -341,6 +387,7 @@ static void source_free(HandOverSource *src)
     if (src) {
         hand_over_child_free(src->child);
         hand_over_wire_free(src->wire);
+        hand_over_wire_free(src->unused);
         hand_over_peer_clear(&src->peer);
         if (src->peer_vm >= 0) {
             close(src->peer_vm);
@@ -386,6 +433,16 @@ bool hand_over_begin(HandOverChild *child, QIOChannelSocket *sioc,
     return true;
 }
 
+void hand_over_source_begin_switched(MigrationState *s)
+{
+    /* who was told that a migration begins hears no more of it */
+    migration_call_notifiers(s, MIG_EVENT_PRECOPY_FAILED, NULL);
+    source = source_new();
+    saved_mode = s->parameters.mode;
+    s->parameters.mode = MIG_MODE_HAND_OVER;
+    enter_stage(HAND_OVER_STAGE_CONNECT);
+}
+
 /*
  * The exchange
  */
@@ -414,8 +471,25 @@ static bool source_send_inheritance(Error **errp)
     return ok;
 }
 
+/*
+ * Something could not be sent: a destination that refuses stops reading, and its
+ * words are more telling
+ */
+static void source_prefer_refusal(Error **errp)
+{
+    Error *refusal = NULL;
+
+    hand_over_recv(source->wire, HAND_OVER_MESSAGE_TYPE_ADOPTED,
+                   source_deadline(), NULL, &source->silent, &refusal);
+    if (refusal) {
+        error_free(*errp);
+        *errp = refusal;
+    }
+}
+
 static bool source_hello(Error **errp)
 {
+    ERRP_GUARD();
     g_autoptr(HandOverMessage) msg = NULL;
     int64_t deadline = source_deadline();
     uint32List *claimed;
@@ -423,6 +497,7 @@ static bool source_hello(Error **errp)
     if ((source->child && !source_send_inheritance(errp)) ||
         !hand_over_peer_send_hello(source->wire, NULL, errp)) {
         source->silent = true;
+        source_prefer_refusal(errp);
         return false;
     }
     if (source->child) {
@@ -576,15 +651,7 @@ bool hand_over_source_offer(MigrationState *s, Error **errp)
     if (!source_send_offer(vms, errp) ||
         !hand_over_ram_send(source->wire, errp) ||
         !source_send_vms(vms, errp)) {
-        Error *refusal = NULL;
-
-        /* It stops reading when it refuses; its words are more telling */
-        hand_over_recv(source->wire, HAND_OVER_MESSAGE_TYPE_ADOPTED,
-                       source_deadline(), NULL, &source->silent, &refusal);
-        if (refusal) {
-            error_free(*errp);
-            *errp = refusal;
-        }
+        source_prefer_refusal(errp);
         return false;
     }
     if (vms) {
@@ -711,14 +778,21 @@ bool hand_over_source_commit(MigrationState *s, Error **errp)
          * the guest away, which it can't do any more.
          */
         if (source->peer_vm >= 0 && (kept.lost || arch->gone())) {
-            keep_lost();
+            keep_lost(source->peer_vm);
+            source->peer_vm = -1;
             error_prepend(errp, "the guest is lost, and can go on after "
-                          "another migrate-protected-vm: ");
+                          "another hand-over: ");
         }
         return false;
     }
     qatomic_set(&handed_over, true);
-    keep_end();
+    if (source->on_success == HAND_OVER_ON_SUCCESS_STAY &&
+        source->wire->version >= 2) {
+        source->unused = hand_over_wire_dup(source->wire);
+    }
+    if (!source->unused) {
+        keep_end();
+    }
     enter_stage(HAND_OVER_STAGE_DONE);
     return true;
 }
@@ -798,6 +872,84 @@ void hand_over_source_restore(MigrationState *s)
     }
 }
 
+static void unused_clear(void)
+{
+    g_source_destroy(unused.watch);
+    g_clear_pointer(&unused.watch, g_source_unref);
+    g_clear_pointer(&unused.wire, hand_over_wire_free);
+    hand_over_peer_clear(&unused.peer);
+    if (unused.vm >= 0) {
+        close(unused.vm);
+        unused.vm = -1;
+    }
+}
+
+/* The destination has said something, or died */
+static gboolean unused_settle(QIOChannel *ioc, GIOCondition condition,
+                              gpointer opaque)
+{
+    g_autoptr(HandOverMessage) used = NULL;
+    bool silent = false;
+    bool back;
+
+    used = hand_over_recv(unused.wire, HAND_OVER_MESSAGE_TYPE_USED,
+                          qemu_clock_get_ns(QEMU_CLOCK_REALTIME) +
+                          DEATH_TIMEOUT_NS, NULL, &silent, NULL);
+    /* One that lives, and does not keep to the protocol, has the guest */
+    back = !used && silent &&
+           hand_over_peer_wait_death(&unused.peer, DEATH_TIMEOUT_NS);
+    if (back && unused.vm >= 0 && (kept.lost || arch->gone())) {
+        keep_lost(unused.vm);
+        unused.vm = -1;
+    } else {
+        keep_end();
+    }
+    if (back) {
+        warn_report("process %" PRId64 " has died, which had the guest and "
+                    "did not run it: %s", unused.peer.pid,
+                    kept.lost ? "the guest can be handed over again"
+                              : "the guest is back");
+        if (unused.released) {
+            hand_over_resources_restore();
+        }
+        qatomic_set(&handed_over, false);
+        if (runstate_check(RUN_STATE_POSTMIGRATE)) {
+            runstate_set(RUN_STATE_PAUSED);
+        }
+    }
+    unused_clear();
+    return G_SOURCE_REMOVE;
+}
+
+static void unused_begin(HandOverSource *src)
+{
+    unused.wire = src->unused;
+    unused.peer = src->peer;
+    unused.vm = src->peer_vm;
+    unused.released = src->released;
+    src->unused = NULL;
+    src->peer = HAND_OVER_PEER_INIT;
+    src->peer_vm = -1;
+    unused.watch = qio_channel_create_watch(unused.wire->ioc,
+                                            G_IO_IN | G_IO_HUP);
+    g_source_set_callback(unused.watch, (GSourceFunc)unused_settle, NULL,
+                          NULL);
+    g_source_attach(unused.watch, NULL);
+}
+
+void hand_over_look_back(void)
+{
+    GPollFD pfd = { .events = G_IO_IN | G_IO_HUP };
+
+    if (!unused.wire) {
+        return;
+    }
+    pfd.fd = QIO_CHANNEL_SOCKET(unused.wire->ioc)->fd;
+    if (qemu_poll_ns(&pfd, 1, 0) > 0) {
+        unused_settle(unused.wire->ioc, G_IO_IN, NULL);
+    }
+}
+
 void hand_over_source_cleanup(MigrationState *s)
 {
     if (migrate_mode() != MIG_MODE_HAND_OVER) {
@@ -816,6 +968,9 @@ void hand_over_source_cleanup(MigrationState *s)
         /* as qmp_quit() does */
         shutdown_action = SHUTDOWN_ACTION_POWEROFF;
         qemu_system_shutdown_request(SHUTDOWN_CAUSE_HOST_QMP_QUIT);
+    }
+    if (source && source->unused) {
+        unused_begin(source);
     }
     source_free(source);
     source = NULL;

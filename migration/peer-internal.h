@@ -7,6 +7,7 @@
 #ifndef MIGRATION_PEER_INTERNAL_H
 #define MIGRATION_PEER_INTERNAL_H
 
+#include "io/channel.h"
 #include "migration/peer.h"
 
 /* Whether a return path is wanted, and @s has a connection that can have one */
@@ -18,10 +19,11 @@ bool migration_peer_can_postcopy(Error **errp);
 /*
  * The question is the value of the first ping on the return path.  QEMU 10.0
  * answers any ping with its value; who knows more answers with another one.
+ * @ioc: what it came on
  */
 void migration_peer_reset(void);
 uint32_t migration_peer_ping(void);
-uint32_t migration_peer_pong(uint32_t ping);
+uint32_t migration_peer_pong(uint32_t ping, QIOChannel *ioc);
 
 /* From the thread that reads the return path: an answer, or its end */
 void migration_peer_heard(uint32_t pong);
@@ -29,5 +31,8 @@ void migration_peer_gone(void);
 
 /* Wait until one of them was called, if there is a return path */
 void migration_peer_wait(MigrationState *s);
+
+/* Whether the answer was: it is on this host, and can take a hand-over */
+bool migration_peer_can_take_over(void);
 
 #endif

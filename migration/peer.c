@@ -9,6 +9,7 @@
 #include "qemu/thread.h"
 #include "io/channel-socket.h"
 #include "io/channel-tls.h"
+#include "hand-over-internal.h"
 #include "migration.h"
 #include "options.h"
 #include "qemu-file.h"
@@ -16,12 +17,18 @@
 #include "trace.h"
 
 #define PING 0x68616e64
-#define PONG_NESTED_STATE 0x6e657374
+/*
+ * The answer of who knows: this, and below it a mark of the host on which it
+ * could take a hand-over on the channel that was asked on; 0 if it could not.
+ */
+#define PONG      0x6e000000
+#define PONG_HOST 0x00ffffff
 
 static const MigrationGuest *guest;
 
 static struct {
     bool nested_state;
+    bool here;
     QemuEvent answered;
 } peer;
 
@@ -54,6 +61,7 @@ bool migration_peer_can_postcopy(Error **errp)
 void migration_peer_reset(void)
 {
     peer.nested_state = false;
+    peer.here = false;
     qemu_event_reset(&peer.answered);
 }
 
@@ -62,15 +70,34 @@ uint32_t migration_peer_ping(void)
     return PING;
 }
 
-uint32_t migration_peer_pong(uint32_t ping)
+/*
+ * This host, until it is booted again; 0 if that can't be told.  A UNIX socket
+ * may be forwarded to another host.
+ */
+static uint32_t host_mark(void)
 {
-    return ping == PING ? PONG_NESTED_STATE : ping;
+    g_autofree char *boot_id = NULL;
+
+    if (!g_file_get_contents("/proc/sys/kernel/random/boot_id", &boot_id, NULL,
+                             NULL)) {
+        return 0;
+    }
+    return g_str_hash(boot_id) & PONG_HOST;
+}
+
+uint32_t migration_peer_pong(uint32_t ping, QIOChannel *ioc)
+{
+    if (ping != PING) {
+        return ping;
+    }
+    return PONG | (hand_over_channel_is_local(ioc) ? host_mark() : 0);
 }
 
 void migration_peer_heard(uint32_t pong)
 {
-    if (pong == PONG_NESTED_STATE) {
+    if ((pong & ~PONG_HOST) == PONG) {
         peer.nested_state = true;
+        peer.here = (pong & PONG_HOST) && (pong & PONG_HOST) == host_mark();
     }
     trace_migration_peer_heard(pong, peer.nested_state);
     qemu_event_set(&peer.answered);
@@ -86,6 +113,11 @@ void migration_peer_wait(MigrationState *s)
     if (s->rp_state.rp_thread_created) {
         qemu_event_wait(&peer.answered);
     }
+}
+
+bool migration_peer_can_take_over(void)
+{
+    return peer.here;
 }
 
 MigrationPeer migration_peer(void)

@@ -17,12 +17,14 @@
  * HandOverArch: what an architecture adds to a hand-over.
  *
  * Of all functions the source calls the first group in its migration thread,
- * the destination the second one in its main thread, and both the first of
- * all.  Each may be NULL.
+ * the destination the second one in its main thread, and both the first two
+ * of all.  Each may be NULL.
  *
  * @vm: the descriptor of this process's virtual machine, where the other end
  *      needs it to move what is in the kernel; -1 where it does not.  Stays
  *      the callee's.
+ * @other: may the guest leave, or come, by anything but a hand-over?  False with
+ *         @errp set if not.
  *
  * @check: source: false with @errp set if the guest can't be handed over.
  * @offer: source: facts that the destination needs, for "arch" of the
@@ -37,11 +39,10 @@
  *         the last one, most likely.  They live until the guest is here,
  *         or the hand-over has failed.
  * @move: destination, everything loaded: the last step that can fail.
- * @other: destination: a migration comes in that is no hand-over.  False with
- *         @errp set if this guest can only be handed over.
  */
 typedef struct HandOverArch {
     int (*vm)(void);
+    bool (*other)(Error **errp);
 
     bool (*check)(Error **errp);
     QObject *(*offer)(void);
@@ -49,7 +50,6 @@ typedef struct HandOverArch {
 
     bool (*adopt)(QObject *facts, const GArray *vms, Error **errp);
     bool (*move)(Error **errp);
-    bool (*other)(Error **errp);
 } HandOverArch;
 
 void hand_over_arch_register(const HandOverArch *arch);
@@ -60,6 +60,18 @@ void hand_over_arch_register(const HandOverArch *arch);
  * machine in the kernel.  True with @errp set to why.
  */
 bool hand_over_guest_is_gone(Error **errp);
+
+/*
+ * Main thread: if the guest was handed over, look whether it has come back: the
+ * destination has died, and had not run it.
+ */
+void hand_over_look_back(void);
+
+/*
+ * The guest that has come is about to become another one than the source handed
+ * over: it runs, is reset, or goes elsewhere.  The source can't have it back.
+ */
+void hand_over_guest_used(void);
 
 /*
  * Command line: @str is the argument of -incoming.  If it is of the form

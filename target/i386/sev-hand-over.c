@@ -81,6 +81,16 @@ static int sev_vm(void)
     return sev_enabled() ? kvm_state->vmfd : -1;
 }
 
+static bool sev_other(Error **errp)
+{
+    if (sev_enabled()) {
+        error_setg(errp, "SEV: the memory of this guest can't be copied, it can "
+                   "only be handed over to a QEMU on this host");
+        return false;
+    }
+    return true;
+}
+
 /*
  * Source
  */
@@ -351,24 +361,14 @@ static bool sev_move(Error **errp)
     return true;
 }
 
-static bool sev_other(Error **errp)
-{
-    if (sev_enabled()) {
-        error_setg(errp, "SEV: Migration is not implemented (a hand-over is: "
-                   "migrate-protected-vm)");
-        return false;
-    }
-    return true;
-}
-
 static const HandOverArch sev_hand_over = {
     .vm = sev_vm,
+    .other = sev_other,
     .check = sev_check,
     .offer = sev_offer,
     .gone = sev_gone,
     .adopt = sev_adopt,
     .move = sev_move,
-    .other = sev_other,
 };
 
 static void sev_hand_over_register(void)

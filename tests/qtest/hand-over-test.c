@@ -189,22 +189,56 @@ static void vm_assert_stands_still(Vm *vm)
     g_assert_cmpuint(vm_counter(vm), ==, before);
 }
 
+static char *vm_migration_status(Vm *vm)
+{
+    QDict *resp = vm_command(vm, "{'execute': 'query-migrate'}");
+    char *status = g_strdup(qdict_get_str(resp, "status"));
+
+    qobject_unref(resp);
+    return status;
+}
+
 /* Wait for the end of a migration; its status */
 static char *vm_wait_migration(Vm *vm)
 {
-    char *status = NULL;
-
-    while (!status) {
-        QDict *resp = vm_command(vm, "{'execute': 'query-migrate'}");
-        const char *now = qdict_get_str(resp, "status");
+    for (;;) {
+        char *now = vm_migration_status(vm);
 
         if (!strcmp(now, "completed") || !strcmp(now, "failed") ||
             !strcmp(now, "cancelled")) {
-            status = g_strdup(now);
+            return now;
         }
+        g_free(now);
+    }
+}
+
+/*
+ * A destination with -incoming defer waits for a migration, at a UNIX socket or a
+ * TCP port; its URI
+ */
+static char *vm_listen(Vm *vm, bool tcp, bool exit_on_error)
+{
+    g_autofree char *path = tmp_path("incoming");
+    char *uri = tcp ? g_strdup("tcp:127.0.0.1:0")
+                    : g_strdup_printf("unix:%s", path);
+    QDict *resp = vm_command(vm, "{'execute': 'migrate-incoming',"
+                             " 'arguments': {'uri': %s,"
+                             " 'exit-on-error': %i}}", uri, exit_on_error);
+
+    g_assert_false(qdict_haskey(resp, "error"));
+    qobject_unref(resp);
+    if (tcp) {
+        QDict *address;
+
+        resp = vm_command(vm, "{'execute': 'query-migrate'}");
+        address = qobject_to(QDict, qlist_peek(qdict_get_qlist(resp,
+                                                   "socket-address")));
+        g_free(uri);
+        uri = g_strdup_printf("tcp:127.0.0.1:%s",
+                              qdict_get_str(address, "port"));
         qobject_unref(resp);
     }
-    return status;
+    return uri;
 }
 
 static char *vm_migration_error(Vm *vm)
@@ -277,6 +311,7 @@ typedef struct Proxy {
     char *to;           /* path of the destination's socket */
     int fd[2];          /* source, destination */
     int reached[2], go[2];  /* pipes */
+    bool greeted;       /* both speak the newest version */
     bool streaming;     /* the source sends a migration stream */
     GThread *thread;
 } Proxy;
@@ -377,12 +412,12 @@ static void send_bytes(int fd, const void *buf, size_t len, const int *fds,
     }
 }
 
-static void send_text(int fd, const char *json)
+static void send_text(int fd, uint16_t version, const char *json)
 {
     g_autofree uint8_t *buf = g_malloc(HEADER_SIZE + strlen(json));
 
     stl_be_p(buf, MAGIC);
-    stw_be_p(buf + 4, 1);
+    stw_be_p(buf + 4, version);
     stw_be_p(buf + 6, 0);
     stl_be_p(buf + 8, strlen(json));
     memcpy(buf + HEADER_SIZE, json, strlen(json));
@@ -449,7 +484,8 @@ static bool proxy_act(Proxy *p, Message *msg, int to)
         message_replace_fd(msg, open(path, O_RDONLY));
         return true;
     case REFUSE:
-        send_text(p->fd[0], "{'type': 'refused', 'reason': 'by the test'}");
+        send_text(p->fd[0], p->greeted ? 2 : 1,
+                  "{'type': 'refused', 'reason': 'by the test'}");
         break;
     case GARBAGE:
         send_bytes(to, "this is not one of the messages", 31, NULL, 0);
@@ -520,7 +556,9 @@ static bool proxy_pass(Proxy *p, int from)
     }
     if (ok) {
         send_bytes(to, msg.bytes->data, msg.bytes->len - 1, msg.fds, msg.nfds);
-        if (!strcmp(type, "adopted")) {
+        if (!strcmp(type, "hello")) {
+            p->greeted = from == 1;
+        } else if (!strcmp(type, "adopted")) {
             p->streaming = true;
         } else if (!strcmp(type, "loaded")) {
             p->streaming = false;
@@ -793,14 +831,26 @@ static void test_case(const void *opaque)
     vm_kill(&destination);
 }
 
+/* The source hands over to another destination, which is started */
+static void hand_over_to_another(Vm *source, Vm *destination)
+{
+    g_autofree char *incoming = tmp_path("incoming");
+    g_autofree char *opts = g_strdup_printf(MACHINE " -incoming unix:%s",
+                                            incoming);
+    g_autofree char *status = NULL;
+
+    unlink(incoming);
+    vm_start(destination, "destination", opts);
+    hand_over(source, "incoming");
+    status = vm_wait_migration(source);
+    g_assert_cmpstr(status, ==, "completed");
+}
+
 /* After a failure the same source hands over to another destination */
 static void test_again(void)
 {
-    g_autofree char *incoming = tmp_path("incoming");
-    g_autofree char *again = g_strdup_printf(MACHINE " -incoming unix:%s",
-                                             incoming);
     Vm source, destination;
-    g_autofree char *status = NULL, *status2 = NULL;
+    g_autofree char *status = NULL;
 
     start_pair(&source, &destination, MACHINE,
                "-machine pc,hand-over=on -m 32");
@@ -810,10 +860,7 @@ static void test_again(void)
     vm_wait_exit(&destination);
     vm_assert_counts(&source);
 
-    vm_start(&destination, "destination", again);
-    hand_over(&source, "incoming");
-    status2 = vm_wait_migration(&source);
-    g_assert_cmpstr(status2, ==, "completed");
+    hand_over_to_another(&source, &destination);
     vm_wait_running(&destination);
     vm_assert_counts(&destination);
 
@@ -961,6 +1008,228 @@ static void test_paused(void)
     vm_kill(&destination);
 }
 
+/*
+ * Destinations that have the guest, and do not run it (-S)
+ */
+
+static void vm_error(Vm *vm, const char *command, const char *words)
+{
+    QDict *resp = vm_command(vm, "{'execute': %s}", command);
+
+    g_assert_true(qdict_haskey(resp, "error"));
+    g_assert_nonnull(strstr(qdict_get_str(qdict_get_qdict(resp, "error"),
+                                          "desc"), words));
+    qobject_unref(resp);
+}
+
+static void vm_ok(Vm *vm, const char *command)
+{
+    QDict *resp = vm_command(vm, "{'execute': %s}", command);
+
+    g_assert_false(qdict_haskey(resp, "error"));
+    qobject_unref(resp);
+}
+
+/* Hands over to a destination that does not run the guest */
+static void hand_over_unused(Vm *source, Vm *destination)
+{
+    g_autofree char *status = NULL;
+
+    start_pair(source, destination, MACHINE, MACHINE " -S");
+    hand_over(source, "incoming");
+    status = vm_wait_migration(source);
+    g_assert_cmpstr(status, ==, "completed");
+    vm_assert_stands_still(destination);
+}
+
+/* It dies: the guest is at the source again, and can go to another one */
+static void test_unused_dies(void)
+{
+    Vm source, destination;
+
+    hand_over_unused(&source, &destination);
+    vm_error(&source, "cont", "was handed over");
+    vm_kill(&destination);
+    vm_ok(&source, "cont");
+    vm_wait_running(&source);
+    vm_assert_counts(&source);
+
+    hand_over_to_another(&source, &destination);
+    vm_wait_running(&destination);
+    vm_assert_counts(&destination);
+    vm_kill(&source);
+    vm_kill(&destination);
+}
+
+/* It dies, and the next step is another hand-over */
+static void test_unused_goes_on(void)
+{
+    Vm source, destination;
+
+    hand_over_unused(&source, &destination);
+    vm_kill(&destination);
+    hand_over_to_another(&source, &destination);
+    vm_ok(&destination, "cont");
+    vm_wait_running(&destination);
+    vm_assert_counts(&destination);
+    vm_kill(&source);
+    vm_kill(&destination);
+}
+
+/* What a destination does with the guest before it dies: it can't come back */
+static void test_used_dies(const void *opaque)
+{
+    const char *how = opaque;
+    Vm source, destination;
+
+    hand_over_unused(&source, &destination);
+    if (!strcmp(how, "runs")) {
+        vm_ok(&destination, "cont");
+        vm_assert_counts(&destination);
+        vm_ok(&destination, "stop");
+    } else {
+        vm_ok(&destination, how);
+    }
+    vm_kill(&destination);
+    vm_error(&source, "cont", "was handed over");
+    vm_kill(&source);
+}
+
+/* Handed on, it runs elsewhere */
+static void test_used_elsewhere(void)
+{
+    g_autofree char *third_path = tmp_path("third");
+    g_autofree char *third_opts = g_strdup_printf(MACHINE " -incoming unix:%s",
+                                                  third_path);
+    g_autofree char *status = NULL;
+    Vm source, destination, third;
+
+    hand_over_unused(&source, &destination);
+    vm_start(&third, "third", third_opts);
+    hand_over(&destination, "third");
+    status = vm_wait_migration(&destination);
+    g_assert_cmpstr(status, ==, "completed");
+    vm_kill(&destination);
+    vm_error(&source, "cont", "was handed over");
+    vm_kill(&source);
+    vm_ok(&third, "cont");
+    vm_wait_running(&third);
+    vm_assert_counts(&third);
+    vm_kill(&third);
+}
+
+/*
+ * The command migrate, with capability hand-over
+ */
+
+typedef struct Switch {
+    const char *name;
+    const char *source;         /* options; NULL: those of MACHINE */
+    const char *destination;
+    bool tcp;
+    enum { HANDED_OVER, COPIED, FAILED, CANCELLED } end;
+    const char *error;          /* part of error-desc */
+} Switch;
+
+static const Switch switches[] = {
+    { "unix", .end = HANDED_OVER },
+    { "tcp", .tcp = true, .end = COPIED },
+    { "private-memory", "-machine pc -m 16", "-machine pc -m 16",
+      .end = COPIED },
+    { "cancelled", .end = CANCELLED },
+    { "refused", NULL, "-machine pc,hand-over=on -m 32", .end = FAILED,
+      "the destination gave up" },
+    { "source-trusts-nobody", "-machine pc,hand-over=on,hand-over-peers=12345 "
+      "-m 16", NULL, .end = FAILED, "hand-over-peers=12345" },
+    { "destination-trusts-nobody", NULL,
+      "-machine pc,hand-over=on,hand-over-peers=12345:12346 -m 16",
+      .end = FAILED, "hand-over-peers=12345:12346" },
+    { "trusts-self", "-machine pc,hand-over=on,hand-over-peers=self -m 16",
+      "-machine pc,hand-over=on,hand-over-peers=12345:self -m 16",
+      .end = HANDED_OVER },
+};
+
+static void vm_set_capabilities(Vm *vm, bool hand_over)
+{
+    /* as libvirt has them */
+    qobject_unref(vm_command(vm, "{'execute': 'migrate-set-capabilities',"
+        " 'arguments': {'capabilities': ["
+        "  {'capability': 'hand-over', 'state': %i},"
+        "  {'capability': 'return-path', 'state': true},"
+        "  {'capability': 'switchover-ack', 'state': true},"
+        "  {'capability': 'late-block-activate', 'state': true},"
+        "  {'capability': 'pause-before-switchover', 'state': true}]}}",
+        hand_over));
+}
+
+static void test_switch(const void *opaque)
+{
+    const Switch *sw = opaque;
+    g_autofree char *uri = NULL;
+    g_autofree char *options = g_strdup_printf(
+        "%s -S -incoming defer", sw->destination ? sw->destination : MACHINE);
+    Vm source, destination;
+    QDict *resp;
+
+    vm_start(&source, "source", sw->source ? sw->source : MACHINE);
+    vm_start(&destination, "destination", options);
+    vm_assert_counts(&source);
+    vm_set_capabilities(&source, true);
+    vm_set_capabilities(&destination, false);
+    uri = vm_listen(&destination, sw->tcp, false);
+    qobject_unref(vm_command(&source, "{'execute': 'migrate',"
+                             " 'arguments': {'uri': %s}}", uri));
+    if (sw->end != FAILED) {
+        for (;;) {
+            g_autofree char *status = vm_migration_status(&source);
+
+            if (!strcmp(status, "pre-switchover")) {
+                break;
+            }
+            g_assert_cmpstr(status, !=, "failed");
+        }
+        resp = sw->end == CANCELLED
+            ? vm_command(&source, "{'execute': 'migrate_cancel'}")
+            : vm_command(&source, "{'execute': 'migrate-continue',"
+                         " 'arguments': {'state': 'pre-switchover'}}");
+        g_assert_false(qdict_haskey(resp, "error"));
+        qobject_unref(resp);
+    }
+
+    {
+        g_autofree char *status = vm_wait_migration(&source);
+        g_autofree char *error = vm_migration_error(&source);
+
+        g_assert_cmpstr(status, ==, sw->end == FAILED ? "failed" :
+                                    sw->end == CANCELLED ? "cancelled" :
+                                    "completed");
+        if (sw->error) {
+            g_test_message("%s", error);
+            g_assert_nonnull(error);
+            g_assert_nonnull(strstr(error, sw->error));
+        }
+    }
+    resp = vm_command(&source, "{'execute': 'query-migrate'}");
+    if (sw->end == HANDED_OVER || sw->end == COPIED) {
+        g_assert(qdict_haskey(resp, "hand-over") == (sw->end == HANDED_OVER));
+        vm_ok(&destination, "cont");
+        vm_wait_running(&destination);
+        vm_assert_counts(&destination);
+        g_assert_false(vm_is_running(&source));
+    } else {
+        vm_wait_running(&source);
+        vm_assert_counts(&source);
+        g_assert_false(vm_is_running(&destination));
+    }
+    qobject_unref(resp);
+    /* the mode was for the one migration */
+    resp = vm_command(&source, "{'execute': 'query-migrate-parameters'}");
+    g_assert_cmpstr(qdict_get_str(resp, "mode"), ==, "normal");
+    qobject_unref(resp);
+    vm_kill(&source);
+    vm_kill(&destination);
+}
+
 /* The memory of both together is one guest's */
 static uint64_t vm_shared_pages(Vm *vm)
 {
@@ -1005,32 +1274,15 @@ static void test_memory_once(void)
 static void test_ordinary(const void *opaque)
 {
     bool tcp = !strcmp(opaque, "tcp");
-    g_autofree char *path = tmp_path("incoming");
-    g_autofree char *uri = tcp ? g_strdup("tcp:127.0.0.1:0")
-                               : g_strdup_printf("unix:%s", path);
+    g_autofree char *uri = NULL;
     g_autofree char *status = NULL;
     Vm source, destination;
-    QDict *resp;
 
     vm_start(&source, "source", "-machine pc,hand-over=on -m 256");
     vm_start(&destination, "destination", "-machine pc,hand-over=on -m 256 "
              "-mem-prealloc -incoming defer");
     vm_assert_counts(&source);
-    resp = vm_command(&destination, "{'execute': 'migrate-incoming',"
-                      " 'arguments': {'uri': %s}}", uri);
-    g_assert_false(qdict_haskey(resp, "error"));
-    qobject_unref(resp);
-    if (tcp) {
-        QDict *address;
-
-        resp = vm_command(&destination, "{'execute': 'query-migrate'}");
-        address = qobject_to(QDict, qlist_peek(qdict_get_qlist(resp,
-                                                   "socket-address")));
-        g_free(uri);
-        uri = g_strdup_printf("tcp:127.0.0.1:%s",
-                              qdict_get_str(address, "port"));
-        qobject_unref(resp);
-    }
+    uri = vm_listen(&destination, tcp, true);
     g_assert_cmpuint(vm_shared_pages(&destination), <, 256 * 1024 * 1024);
 
     qobject_unref(vm_command(&source, "{'execute': 'migrate',"
@@ -1246,6 +1498,18 @@ int main(int argc, char **argv)
     g_test_add_func("/hand-over/machine/memory-file", test_memory_file);
     g_test_add_func("/hand-over/again", test_again);
     g_test_add_func("/hand-over/paused", test_paused);
+    g_test_add_func("/hand-over/unused/dies", test_unused_dies);
+    g_test_add_func("/hand-over/unused/goes-on", test_unused_goes_on);
+    g_test_add_data_func("/hand-over/used/runs", "runs", test_used_dies);
+    g_test_add_data_func("/hand-over/used/reset", "system_reset",
+                         test_used_dies);
+    g_test_add_func("/hand-over/used/elsewhere", test_used_elsewhere);
+    for (size_t i = 0; i < ARRAY_SIZE(switches); i++) {
+        g_autofree char *name = g_strdup_printf("/hand-over/switch/%s",
+                                                switches[i].name);
+
+        g_test_add_data_func(name, &switches[i], test_switch);
+    }
     g_test_add_func("/hand-over/memory-once", test_memory_once);
     g_test_add_data_func("/hand-over/ordinary-migration/unix", "unix",
                          test_ordinary);

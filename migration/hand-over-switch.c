@@ -1,0 +1,134 @@
+/*
+ * Hand-over: the one that an ordinary migration turns into
+ *
+ * Management tools know the command migrate, and no other.  A guest that can't
+ * leave in any other way, or for which capability hand-over is set, goes by a
+ * hand-over where the migration's channel is a UNIX socket to a QEMU on this
+ * host that can take it.  Whether it can is asked on the return path
+ * (migration/peer.c): a destination that knows nothing of this gets an ordinary
+ * migration stream, of which it has read no more than the beginning.
+ *
+ * SPDX-License-Identifier: GPL-2.0-or-later
+ */
+
+#include "qemu/osdep.h"
+#include "qemu/main-loop.h"
+#include "qapi/error.h"
+#include "hand-over-internal.h"
+#include "hand-over-peer.h"
+#include "migration.h"
+#include "options.h"
+#include "peer-internal.h"
+#include "qemu-file.h"
+#include "savevm.h"
+#include "trace.h"
+
+/*
+ * What the migration that begins is to become.  The main thread decides, before
+ * the migration thread is there to read it.
+ */
+static enum {
+    ORDINARY,
+    HAND_OVER_IF_POSSIBLE,
+    HAND_OVER_ONLY,
+} wish;
+
+static void not_by_that(Error **errp, const Error *only)
+{
+    error_setg(errp, "%s: expected a UNIX socket to it",
+               error_get_pretty(only));
+}
+
+bool hand_over_source_may_take(const MigrationAddress *addr, Error **errp)
+{
+    Error *only = NULL;
+
+    if (migrate_mode() != MIG_MODE_NORMAL || !hand_over_is_only_way(&only)) {
+        return true;
+    }
+    if (addr->transport == MIGRATION_ADDRESS_TYPE_SOCKET &&
+        (addr->u.socket.type == SOCKET_ADDRESS_TYPE_UNIX ||
+         addr->u.socket.type == SOCKET_ADDRESS_TYPE_FD)) {
+        error_free(only);
+        return true;
+    }
+    not_by_that(errp, only);
+    error_free(only);
+    return false;
+}
+
+bool hand_over_source_wish(MigrationState *s, Error **errp)
+{
+    g_autoptr(HandOverBlockerList) list = NULL;
+    HandOverBlockerList **tail = &list;
+    Error *only = NULL, *why = NULL;
+    bool ok;
+
+    wish = ORDINARY;
+    if (migrate_mode() != MIG_MODE_NORMAL) {
+        return true;
+    }
+    if (!hand_over_is_only_way(&only) && !migrate_hand_over()) {
+        return true;
+    }
+
+    if (!hand_over_channel_is_local(qemu_file_get_ioc(s->to_dst_file))) {
+        if (only) {
+            not_by_that(&why, only);
+        } else {
+            error_setg(&why, "the channel is no UNIX socket");
+        }
+    } else {
+        hand_over_check_switch(&tail);
+        hand_over_blockers_to_error(list, &why);
+    }
+
+    if (why) {
+        trace_hand_over_ordinary(error_get_pretty(why));
+    } else {
+        wish = only ? HAND_OVER_ONLY : HAND_OVER_IF_POSSIBLE;
+    }
+    ok = !only || !why;
+    if (ok) {
+        error_free(why);
+    } else {
+        error_propagate(errp, why);
+    }
+    error_free(only);
+    return ok;
+}
+
+bool hand_over_source_wants_return_path(void)
+{
+    return wish != ORDINARY;
+}
+
+bool hand_over_source_switch(MigrationState *s, Error **errp)
+{
+    if (wish == ORDINARY) {
+        return true;
+    }
+
+    migration_peer_wait(s);
+    if (!migration_peer_can_take_over()) {
+        if (wish == HAND_OVER_IF_POSSIBLE) {
+            trace_hand_over_ordinary("the destination can't, or is elsewhere");
+            return true;
+        }
+        error_setg(errp, "this guest can only be handed over, and the "
+                   "destination can't take it: expected a QEMU on this host "
+                   "that knows migrate-protected-vm");
+        return false;
+    }
+
+    qemu_savevm_send_hand_over(s->to_dst_file);
+    if (!migration_end_return_path(s)) {
+        error_setg(errp, "the destination did not begin the hand-over");
+        return false;
+    }
+
+    bql_lock();
+    hand_over_source_begin_switched(s);
+    bql_unlock();
+    return hand_over_source_offer(s, errp);
+}
