@@ -38,6 +38,9 @@ LAYERS = {
     'nested-unpatched': ['debian'],
     'selftests': ['selftests'],
     'shell': ['guest', 'old'],
+    'virsh-faults': ['libvirt'],
+    'virsh-hand-over': ['libvirt'],
+    'virsh-nested': ['libvirt'],
 }
 
 
@@ -182,8 +185,8 @@ def main():
     parser.add_argument('host', choices=[*MACHINES, 'vmx'])
     parser.add_argument('emulator')
     parser.add_argument('scenario')
-    parser.add_argument('--limit', type=float,
-                        help='in s; default: 600, for vmx 1500')
+    parser.add_argument('--limit', type=float, default=2400,
+                        help='in s; default: 2400')
     parser.add_argument('--kernel', default='6.12')
     parser.add_argument('--memory', default='2G')
     parser.add_argument('--plain', action='store_true',
@@ -192,8 +195,6 @@ def main():
                         help="for the kernel's command line")
     parser.add_argument('--qemu-option', action='append', default=[])
     args = parser.parse_args()
-    if args.limit is None:
-        args.limit = 1500 if args.host == 'vmx' else 600
     directory = os.path.join(args.build, 'host', f'{args.host}-{args.kernel}')
     os.makedirs(os.path.join(directory, 'share'), exist_ok=True)
     if args.scenario == 'shell':

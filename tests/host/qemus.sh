@@ -144,6 +144,13 @@ take_next() {
     qemu=$spawned
     use_next
 }
+# take_guest WHAT: from $spawned, where it has gone to, with RAM of its own
+take_guest() {
+    _ram=$ram
+    take_next "$1"
+    ram=/dev/shm/$next
+    rm -f "$_ram"
+}
 # as_json: a JSON list of the lines that are read
 as_json() {
     printf '['
@@ -153,8 +160,11 @@ as_json() {
 # hand_over [ARGUMENTS]: to a QEMU that is started with these options, and has
 # the monitor $next.  ARGUMENTS of the command begin with a comma.
 hand_over() {
-    qmp '{"execute": "migrate-protected-vm", "arguments": {"exec":
-        '"$(options "$next" | as_json)${1:-}"'}}'
+    qmp "$(hand_over_command "${1:-}")"
+}
+hand_over_command() {
+    echo '{"execute": "migrate-protected-vm", "arguments": {"exec":
+        '"$(options "$next" | as_json)$1"'}}'
 }
 
 # migration_ended: whether it has; in $answer its figures

@@ -100,14 +100,6 @@ save() {
     ends_with '"status": "completed"' "$1, to the file"
 }
 
-# take_guest WHAT: from $spawned, where it has gone to, with RAM of its own
-take_guest() {
-    _ram=$ram
-    take_next "$1"
-    ram=/dev/shm/$next
-    rm -f "$_ram"
-}
-
 # move live|file WHAT: the guest, to a QEMU more, where it is still stopped; what it
 # had of nested state it has
 move() {

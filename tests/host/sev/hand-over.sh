@@ -44,10 +44,19 @@ check_guest() {
         says '"running": true' '{"execute": "query-status"}'
     wait_for "the guest stands still" more_ticks_than "$(word 0)"
     [ "$(word 1)" = 0 ] || fail "the guest lost memory: $(word 1) words"
+    check_encrypted
+}
+# its memory is encrypted, and it knows
+check_encrypted() {
     [ "$(word 2)" = 1 ] || fail "the guest sees SEV_STATUS $(word 2), not 1"
     dd if="$ram" bs=1M skip=4 count=1 2>/dev/null > seen
     [ "$(tr -d '\0' < seen | wc -c)" -gt 1000000 ] ||
         fail "the guest's memory is not encrypted any more"
+}
+
+# is_held: wait until who has the fault "hold" (fault.c) is there
+is_held() {
+    read -r _nothing < held
 }
 
 gone() {

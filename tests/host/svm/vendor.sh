@@ -10,6 +10,8 @@ other_words='format is 0x0 (vmx), expected 0x1 (svm)'
 
 # For nested-smm: an SMI in each round of L2
 smm_commands=2
+# what a migration in SMM is refused with, if it is
+in_smm_refused=
 
 # CPUs that refuse the guest, and with which words
 refusing_cpus() {

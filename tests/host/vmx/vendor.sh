@@ -12,6 +12,8 @@ other_words='format is 0x1 (svm), expected 0x0 (vmx)'
 # been delivered: vmx_leave_smm() sets nested_run_pending, with the event still in
 # the VMCS, and KVM_SET_NESTED_STATE would inject it again
 smm_commands=6
+# what a migration in SMM is refused with, if it is
+in_smm_refused='interrupts an L2 with a shadow VMCS'
 
 # CPUs that refuse the guest, and with which words
 refusing_cpus() {
