@@ -1162,6 +1162,18 @@ static void vm_set_capabilities(Vm *vm, bool hand_over)
         hand_over));
 }
 
+static int64_t vm_ram_total(Vm *vm)
+{
+    QDict *resp = vm_command(vm, "{'execute': 'query-migrate'}");
+    QDict *ram = qdict_get_qdict(resp, "ram");
+    int64_t total;
+
+    g_assert_nonnull(ram);
+    total = qdict_get_int(ram, "total");
+    qobject_unref(resp);
+    return total;
+}
+
 static void test_switch(const void *opaque)
 {
     const Switch *sw = opaque;
@@ -1169,6 +1181,7 @@ static void test_switch(const void *opaque)
     g_autofree char *options = g_strdup_printf(
         "%s -S -incoming defer", sw->destination ? sw->destination : MACHINE);
     Vm source, destination;
+    int64_t total = 0;
     QDict *resp;
 
     vm_start(&source, "source", sw->source ? sw->source : MACHINE);
@@ -1188,6 +1201,8 @@ static void test_switch(const void *opaque)
             }
             g_assert_cmpstr(status, !=, "failed");
         }
+        total = vm_ram_total(&source);
+        g_assert_cmpint(total, >, 0);
         resp = sw->end == CANCELLED
             ? vm_command(&source, "{'execute': 'migrate_cancel'}")
             : vm_command(&source, "{'execute': 'migrate-continue',"
@@ -1208,6 +1223,10 @@ static void test_switch(const void *opaque)
             g_assert_nonnull(error);
             g_assert_nonnull(strstr(error, sw->error));
         }
+    }
+    if (sw->end == HANDED_OVER || sw->end == COPIED) {
+        /* what was there to copy, whether or not it was */
+        g_assert_cmpint(vm_ram_total(&source), ==, total);
     }
     resp = vm_command(&source, "{'execute': 'query-migrate'}");
     if (sw->end == HANDED_OVER || sw->end == COPIED) {
