@@ -28,6 +28,7 @@
 #include "hw/pci/pci_device.h"
 #include "monitor/hmp-target.h"
 #include "monitor/monitor.h"
+#include "tcg/sev_es.h"
 #include "tcg/sev_memory.h"
 #include "amd-psp-crypto.h"
 #include "trace.h"
@@ -252,9 +253,19 @@ static void sev_guest_deactivate(AMDPSPState *s, SevGuest *g)
 
 static void sev_guest_free(AMDPSPState *s, SevGuest *g)
 {
+    SevGuest *other;
+
     sev_guest_deactivate(s, g);
-    sev_key_unref(g->key);
     QTAILQ_REMOVE(&s->guests, g, next);
+    QTAILQ_FOREACH(other, &s->guests, next) {
+        if (other->key == g->key) {
+            break;
+        }
+    }
+    if (!other) {
+        sev_es_vmsa_forget(g->key);
+    }
+    sev_key_unref(g->key);
     g_free(g);
 }
 
@@ -552,8 +563,8 @@ static SevStatus cmd_launch_start(AMDPSPState *s, SevGuest *g, void *buf)
          (new->policy >> 24) > SEV_API_MINOR)) {
         return SEV_POLICY_FAILURE;
     }
-    if (new->policy & SEV_POLICY_ES) {
-        return s->config_es ? SEV_UNSUPPORTED : SEV_INVALID_CONFIG;
+    if ((new->policy & SEV_POLICY_ES) && !s->config_es) {
+        return SEV_INVALID_CONFIG;
     }
     if (handle) {
         sharer = sev_guest_find(s, handle);
@@ -734,6 +745,9 @@ static SevStatus cmd_launch_update_data(AMDPSPState *s, SevGuest *g, void *buf)
 static SevStatus cmd_launch_update_vmsa(AMDPSPState *s, SevGuest *g, void *buf)
 {
     SevLaunchUpdate *cmd = buf;
+    uint64_t addr = le64_to_cpu(cmd->address);
+    uint8_t content[TARGET_PAGE_SIZE];
+    SevStatus status;
 
     if (!(g->policy & SEV_POLICY_ES)) {
         return SEV_POLICY_FAILURE;
@@ -741,10 +755,15 @@ static SevStatus cmd_launch_update_vmsa(AMDPSPState *s, SevGuest *g, void *buf)
     if (le32_to_cpu(cmd->len) != TARGET_PAGE_SIZE) {
         return SEV_INVALID_LENGTH;
     }
-    if (!QEMU_IS_ALIGNED(le64_to_cpu(cmd->address), TARGET_PAGE_SIZE)) {
+    if (!QEMU_IS_ALIGNED(addr, TARGET_PAGE_SIZE) ||
+        !psp_read(addr, content, sizeof(content))) {
         return SEV_INVALID_ADDRESS;
     }
-    return sev_launch_update(g, le64_to_cpu(cmd->address), TARGET_PAGE_SIZE);
+    status = sev_launch_update(g, addr, TARGET_PAGE_SIZE);
+    if (status == SEV_SUCCESS) {
+        sev_es_vmsa_new(addr, g->key, content);
+    }
+    return status;
 }
 
 static SevStatus cmd_launch_measure(AMDPSPState *s, SevGuest *g, void *buf)

@@ -21,7 +21,8 @@ import owner  # noqa: E402
 # What each host's machine has, where QEMU emulates it; all have 2 processors
 MACHINES = {
     'sev': ['-machine', 'q35', '-accel', 'tcg,thread=multi',
-            '-cpu', 'EPYC,check=off,sev=on', '-device', 'amd-psp'],
+            '-cpu', 'EPYC,check=off,sev=on,sev-es=on',
+            '-device', 'amd-psp'],
     'svm': ['-machine', 'q35', '-accel', 'tcg,thread=multi',
             '-cpu', 'EPYC,check=off'],
 }
@@ -29,6 +30,7 @@ MACHINES = {
 
 # What scenarios need beside what all have
 LAYERS = {
+    'es-guest-linux': ['guest'],
     'guest-linux': ['guest'],
     'hand-over-linux': ['guest'],
     'hand-over-upgrade': ['old'],

@@ -104,8 +104,8 @@ static const struct {
       "sev=on: needs a CPU model of AMD with svm and npt" },
     { "no-npt", "-accel tcg -cpu EPYC,check=off,npt=off,sev=on",
       "sev=on: needs a CPU model of AMD with svm and npt" },
-    { "sev-es", "-accel tcg -cpu EPYC,check=off,sev=on,sev-es=on",
-      "sev-es=on: SEV-ES is not emulated yet" },
+    { "sev-es", "-accel tcg -cpu EPYC,check=off,sev=on,sev-es=on,"
+      "sev-min-asid=1", "sev-min-asid=1 leaves no ASID to guests with SEV-ES" },
     { "asids", "-accel tcg -cpu EPYC,check=off,sev=on,sev-asids=4",
       "sev-min-asid=5, sev-asids=4: expected 1 <= sev-min-asid <= sev-asids" },
     { "no-sev", "-accel tcg -cpu EPYC,check=off -device amd-psp",

@@ -43,6 +43,12 @@ bool sev_memory_realize(X86CPU *cpu, Error **errp);
 void sev_memory_access(CPUState *cs, hwaddr addr, SevKeyId key);
 
 /*
+ * The same, for the page of RAM at @addr as a whole, which is not code.  The
+ * pointer is valid until @cs' TLB is flushed.
+ */
+void *sev_memory_map(CPUState *cs, hwaddr addr, SevKeyId key);
+
+/*
  * Changes with each flush of @cs' TLB: what was looked up before, in the same
  * instruction, is not @cs' any more then.
  */

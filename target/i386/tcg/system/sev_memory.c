@@ -337,6 +337,16 @@ void sev_memory_access(CPUState *cs, hwaddr addr, SevKeyId key)
     }
 }
 
+void *sev_memory_map(CPUState *cs, hwaddr addr, SevKeyId key)
+{
+    size_t page = 0;
+    bool is_ram = sev_page(addr, &page);
+
+    assert(is_ram);
+    sev_memory_access(cs, addr, key);
+    return sev.ram + (page << TARGET_PAGE_BITS);
+}
+
 uint32_t sev_memory_epoch(CPUState *cs)
 {
     return sev_memory_enabled ? sev.epoch[cs->cpu_index] : 0;
@@ -588,10 +598,6 @@ bool sev_memory_realize(X86CPU *cpu, Error **errp)
 {
     CPUX86State *env = &cpu->env;
 
-    if (cpu->sev_es) {
-        error_setg(errp, "sev-es=on: SEV-ES is not emulated yet");
-        return false;
-    }
     if (!IS_AMD_CPU(env) ||
         !(env->features[FEAT_8000_0001_ECX] & CPUID_EXT3_SVM) ||
         !(env->features[FEAT_SVM] & CPUID_SVM_NPT)) {
@@ -617,6 +623,14 @@ bool sev_memory_realize(X86CPU *cpu, Error **errp)
                    "1 <= sev-min-asid <= sev-asids <= %d",
                    cpu->sev_min_asid, cpu->sev_asids, SEV_MAX_ASIDS);
         return false;
+    }
+    if (cpu->sev_es && cpu->sev_min_asid == 1) {
+        error_setg(errp, "sev-es=on: sev-min-asid=1 leaves no ASID to guests "
+                   "with SEV-ES: expected 2 or more");
+        return false;
+    }
+    if (cpu->sev_es) {
+        cpu->sev_vmsa = g_malloc0(TARGET_PAGE_SIZE);
     }
     if (sev.asids) {
         if (sev.asids != cpu->sev_asids || sev.min_asid != cpu->sev_min_asid) {
