@@ -683,6 +683,7 @@ void hand_over_source_stopping(MigrationState *s)
 
 bool hand_over_source_stopped(MigrationState *s, Error **errp)
 {
+    const HandOverArch *arch = hand_over_arch();
     g_autofree char *table = NULL;
 
     if (migrate_mode() != MIG_MODE_HAND_OVER) {
@@ -694,7 +695,8 @@ bool hand_over_source_stopped(MigrationState *s, Error **errp)
         return false;
     }
     enter_stage(HAND_OVER_STAGE_SAVE);
-    return true;
+    return hand_over_source_replays() || !arch || !arch->stopped ||
+           arch->stopped(errp);
 }
 
 typedef struct PointOfNoReturn {

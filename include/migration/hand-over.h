@@ -29,6 +29,8 @@
  * @check: source: false with @errp set if the guest can't be handed over.
  * @offer: source: facts that the destination needs, for "arch" of the
  *         offer; NULL where there are none.
+ * @stopped: source, BQL held: the guest stands still and is about to be saved.
+ *           Get what cpu_synchronize_state() does not.
  * @gone: source: whether the guest has left this process's virtual machine.
  *        Asked of a machine that has a @vm, when a destination that was told
  *        to take the guest has not.
@@ -46,6 +48,7 @@ typedef struct HandOverArch {
 
     bool (*check)(Error **errp);
     QObject *(*offer)(void);
+    bool (*stopped)(Error **errp);
     bool (*gone)(void);
 
     bool (*adopt)(QObject *facts, const GArray *vms, Error **errp);

@@ -10,6 +10,13 @@
  * (KVM_CAP_VM_MOVE_ENC_CONTEXT_FROM, the kernel's arch/x86/kvm/svm/sev.c:
  * sev_vm_move_enc_context_from()).  From then on the source's machine is dead:
  * the kernel answers each of its vCPUs' ioctls with EIO.
+ *
+ * With SEV-ES the registers move as well: encrypted (VMSA), and what was being
+ * asked for in the guest's name (GHCB).  What the kernel itself has of a vCPU
+ * does not: local APIC, MP state, events, its MSRs, the CR0, CR4 and EFER that
+ * it was told of, and the registers of an answer that the guest has not seen
+ * yet.  All that can be read, and is put into the destination's vCPUs while
+ * these are still ordinary ones.
  */
 
 #include "qemu/osdep.h"
@@ -22,6 +29,7 @@
 #include "exec/ramblock.h"
 #include "hw/boards.h"
 #include "migration/hand-over.h"
+#include "qobject/qlist.h"
 #include "system/kvm.h"
 #include "system/kvm_int.h"
 #include "system/runstate.h"
@@ -36,6 +44,7 @@ static struct {
     const GArray *vms;          /* descriptors of machines: one has it */
     SevFacts facts;             /* of the source; the measurement is ours */
     GHashTable *regions;        /* RAM block's address: where it was pinned */
+    char *misc_cgroup;          /* which the context is charged to */
 } sev;
 
 bool sev_hand_over_incoming(void)
@@ -64,6 +73,86 @@ uint64_t sev_hand_over_region_forget(const void *host)
         g_hash_table_remove(sev.regions, host);
     }
     return pinned;
+}
+
+static bool sev_es_incoming(void)
+{
+    return sev.incoming && sev_es_enabled();
+}
+
+void sev_hand_over_mp_state(struct kvm_mp_state *mp_state)
+{
+    /*
+     * A vCPU that has halted waits for an interrupt that it accepts.  Whether
+     * it does, the kernel knows of the last #VMEXIT (svm_interrupt_blocked(),
+     * SVM_GUEST_INTERRUPT_MASK), which this machine has not had: it would wait
+     * for ever.  Its RIP is behind the HLT already: let it run, and see.
+     */
+    if (sev_es_incoming() && mp_state->mp_state == KVM_MP_STATE_HALTED) {
+        mp_state->mp_state = KVM_MP_STATE_RUNNABLE;
+    }
+}
+
+void sev_hand_over_vcpu_events(struct kvm_vcpu_events *events)
+{
+    /*
+     * The kernel would intercept IRET (svm_set_iret_intercept()), which it must
+     * not do to a guest with SEV-ES: see sev_refresh_vcpus()
+     */
+    if (sev_es_incoming()) {
+        events->nmi.masked = 0;
+    }
+}
+
+/* The misc controller's group of this process, as far as it can be told */
+static char *sev_misc_cgroup(void)
+{
+    g_autofree char *groups = NULL;
+    g_auto(GStrv) lines = NULL;
+    g_autofree char *path = NULL;
+
+    if (!g_file_get_contents("/proc/self/cgroup", &groups, NULL, NULL)) {
+        return g_strdup("/");
+    }
+    /* ID:CONTROLLERS:PATH, without controllers in version 2 */
+    lines = g_strsplit(groups, "\n", -1);
+    for (int i = 0; lines[i]; i++) {
+        g_auto(GStrv) field = g_strsplit(lines[i], ":", 3);
+        g_auto(GStrv) controllers = NULL;
+
+        if (g_strv_length(field) != 3) {
+            continue;
+        }
+        controllers = g_strsplit(field[1], ",", -1);
+        if (g_strv_contains((const char *const *)controllers, "misc")) {
+            return g_strdup(field[2]);
+        }
+        if (!*field[1]) {
+            g_free(path);
+            path = g_strdup(field[2]);
+        }
+    }
+    /* Groups without the controller are charged to the one above */
+    while (path && strcmp(path, "/")) {
+        g_autofree char *file = g_strdup_printf("/sys/fs/cgroup%s/misc.current",
+                                                path);
+        char *up;
+
+        if (access(file, F_OK) == 0) {
+            return g_steal_pointer(&path);
+        }
+        up = g_path_get_dirname(path);
+        g_free(path);
+        path = up;
+    }
+    return g_strdup("/");
+}
+
+/* The encryption context is charged to this process's group from now on */
+static void sev_charged(void)
+{
+    g_free(sev.misc_cgroup);
+    sev.misc_cgroup = sev_misc_cgroup();
 }
 
 static bool sev_can_move(Error **errp)
@@ -95,6 +184,41 @@ static bool sev_other(Error **errp)
  * Source
  */
 
+/*
+ * The kernel moves a vCPU to the one with the same place in the order in which
+ * they were made, all of which were there at launch: sev_check_source_vcpus()
+ */
+static bool sev_es_check_vcpus(Error **errp)
+{
+    CPUState *cs;
+
+    CPU_FOREACH(cs) {
+        if (DEVICE(cs)->hotplugged) {
+            error_setg(errp, "SEV-ES: CPU %d was not there at launch, which "
+                       "the kernel asks of all that it moves", cs->cpu_index);
+            return false;
+        }
+    }
+    if (!QLIST_EMPTY(&kvm_state->kvm_parked_vcpus)) {
+        error_setg(errp, "SEV-ES: a CPU was unplugged, which the kernel still "
+                   "has, and would move to another one");
+        return false;
+    }
+    return true;
+}
+
+/* kvm_vcpu_id of each, in the order in which they were made */
+static QList *sev_es_vcpus(void)
+{
+    QList *list = qlist_new();
+    CPUState *cs;
+
+    CPU_FOREACH(cs) {
+        qlist_append_int(list, kvm_arch_vcpu_id(cs));
+    }
+    return list;
+}
+
 static bool sev_check(Error **errp)
 {
     SevFacts facts;
@@ -106,8 +230,7 @@ static bool sev_check(Error **errp)
         error_setg(errp, "the kernel cannot move a guest with SEV-SNP");
         return false;
     }
-    if (sev_es_enabled()) {
-        error_setg(errp, "guests with SEV-ES cannot be handed over yet");
+    if (sev_es_enabled() && !sev_es_check_vcpus(errp)) {
         return false;
     }
     sev_get_facts(&facts);
@@ -170,7 +293,44 @@ static QObject *sev_offer(void)
     regions = qdict_new();
     qemu_ram_foreach_block(sev_offer_region, regions);
     qdict_put(dict, "regions", regions);
+    if (sev_es_enabled()) {
+        qdict_put(dict, "vcpus", sev_es_vcpus());
+        qdict_put_str(dict, "misc-cgroup", sev.misc_cgroup);
+    }
     return QOBJECT(dict);
+}
+
+static void sev_get_vcpu(CPUState *cs, run_on_cpu_data data)
+{
+    Error **errp = data.host_ptr;
+    int ret;
+
+    if (*errp) {
+        return;
+    }
+    ret = kvm_arch_get_registers(cs, errp);
+    if (ret < 0 && !*errp) {
+        error_setg_errno(errp, -ret, "the state of CPU %d", cs->cpu_index);
+    }
+}
+
+/*
+ * QEMU asks nothing of a vCPU with SEV-ES once it is launched: what it would
+ * get is not the guest's state.  Nor must it be put back.  So cs->vcpu_dirty is
+ * left as it is.
+ */
+static bool sev_stopped(Error **errp)
+{
+    Error *err = NULL;
+    CPUState *cs;
+
+    if (sev_es_enabled()) {
+        CPU_FOREACH(cs) {
+            run_on_cpu(cs, sev_get_vcpu, RUN_ON_CPU_HOST_PTR(&err));
+        }
+    }
+    error_propagate(errp, err);
+    return !err;
 }
 
 /* A machine whose context has left answers all with EIO: kvm_vm_dead() */
@@ -193,6 +353,9 @@ bool sev_hand_over_prepare(void)
     object_property_set_bool(OBJECT(current_machine), "hand-over", true,
                              &error_abort);
     sev.incoming = runstate_check(RUN_STATE_INMIGRATE);
+    if (!sev.incoming) {
+        sev_charged();
+    }
     return sev.incoming;
 }
 
@@ -243,6 +406,32 @@ static bool sev_adopt_regions(QDict *regions, Error **errp)
     return true;
 }
 
+static bool sev_es_adopt(QDict *dict, Error **errp)
+{
+    g_autoptr(QList) here = sev_es_vcpus();
+    const char *there = qdict_get_try_str(dict, "misc-cgroup");
+    g_autofree char *group = sev_misc_cgroup();
+
+    if (!qobject_is_equal(QOBJECT(here), qdict_get(dict, "vcpus"))) {
+        error_setg(errp, "the source's SEV-ES guest has other CPUs, or has "
+                   "them in another order, than this one");
+        return false;
+    }
+    if (g_strcmp0(there, group)) {
+        /*
+         * Seen with Linux 6.12: sev_vm_move_enc_context_from() charges and
+         * uncharges one of plain SEV, as es_active is not yet or not any more
+         * set where it looks.
+         */
+        error_setg(errp, "the source's SEV-ES guest is charged to cgroup '%s' "
+                   "of the misc controller, this process is in '%s': expected "
+                   "the same, as the kernel loses count otherwise",
+                   there, group);
+        return false;
+    }
+    return true;
+}
+
 static bool sev_adopt(QObject *obj, const GArray *vms, Error **errp)
 {
     QDict *dict = qobject_to(QDict, obj);
@@ -286,6 +475,9 @@ static bool sev_adopt(QObject *obj, const GArray *vms, Error **errp)
                    "one has not", here.kernel_hashes ? "off" : "on");
         return false;
     }
+    if (sev_es_enabled() && !sev_es_adopt(dict, errp)) {
+        return false;
+    }
     if (!sev_adopt_regions(qdict_get_qdict(dict, "regions"), errp)) {
         return false;
     }
@@ -297,10 +489,28 @@ static bool sev_adopt(QObject *obj, const GArray *vms, Error **errp)
     return true;
 }
 
+/* What could not be put before: sev_hand_over_vcpu_events() */
+static int sev_es_put_nmi_mask(CPUState *cs)
+{
+    struct kvm_vcpu_events events = {};
+    int ret;
+
+    if (!(cpu_env(cs)->hflags2 & HF2_NMI_MASK)) {
+        return 0;
+    }
+    ret = kvm_vcpu_ioctl(cs, KVM_GET_VCPU_EVENTS, &events);
+    if (ret < 0) {
+        return ret;
+    }
+    events.nmi.masked = 1;
+    return kvm_vcpu_ioctl(cs, KVM_SET_VCPU_EVENTS, &events);
+}
+
 /*
  * Whether the C-bit is reserved in CR3 the kernel finds out when it is told
- * what CPUID has to say (svm_vcpu_after_set_cpuid()): tell it once more, then
- * put CR3 as it is.  No vCPU has run yet, so that it still may be told.
+ * what CPUID has to say (svm_vcpu_after_set_cpuid()), and with SEV-ES which
+ * MSRs are the guest's own: tell it once more, then put CR3 as it is.  No vCPU
+ * has run yet, so that it still may be told.
  */
 static void sev_refresh_vcpus(void)
 {
@@ -317,13 +527,54 @@ static void sev_refresh_vcpus(void)
         if (ret == 0) {
             ret = kvm_vcpu_ioctl(cs, KVM_SET_CPUID2, cpuid);
         }
+        if (ret == 0 && sev_es_enabled()) {
+            ret = sev_es_put_nmi_mask(cs);
+        }
         if (ret < 0) {
             /* the guest is here already: let it try */
             error_report("SEV: CPUID of CPU %d: %s", cs->cpu_index,
                          strerror(-ret));
         }
-        cs->vcpu_dirty = true;
+        /* what is protected stays as it came */
+        cs->vcpu_dirty = !sev_es_enabled();
     }
+}
+
+/*
+ * The processor runs no vCPU with SEV-ES without LBR virtualization (AMD64
+ * Architecture Programmer's Manual volume 2, section 15.35.2).  The kernel
+ * turns it on at launch, which these have not had (Linux 6.10 and later), and
+ * for who uses it: svm_update_lbrv().
+ */
+static bool sev_es_prepare_vcpus(Error **errp)
+{
+    struct {
+        struct kvm_msrs info;
+        struct kvm_msr_entry entry;
+    } msrs = {
+        .info.nmsrs = 1,
+        .entry = { .index = MSR_IA32_DEBUGCTL, .data = DEBUGCTL_LBR },
+    };
+    CPUState *cs;
+
+    CPU_FOREACH(cs) {
+        int ret = kvm_vcpu_ioctl(cs, KVM_SET_MSRS, &msrs);
+
+        if (ret != 1) {
+            error_setg(errp, "SEV-ES: LBR virtualization of CPU %d: %s",
+                       cs->cpu_index, ret < 0 ? strerror(-ret) :
+                       "the kernel does not know DEBUGCTL");
+            return false;
+        }
+        /* the last time that anything is put */
+        ret = cs->vcpu_dirty ?
+              kvm_arch_put_registers(cs, KVM_PUT_FULL_STATE, errp) : 0;
+        if (ret < 0) {
+            return false;
+        }
+        cs->vcpu_dirty = false;
+    }
+    return true;
 }
 
 /* What there is beside the RAM that was adopted is to be pinned now */
@@ -342,6 +593,9 @@ static bool sev_move(Error **errp)
     if (!sev_enabled()) {
         return true;
     }
+    if (sev_es_enabled() && !sev_es_prepare_vcpus(errp)) {
+        return false;
+    }
     /* EINVAL: that machine does not have the context (any more) */
     for (guint i = sev.vms->len; i-- > 0 && ret == -EINVAL; ) {
         ret = kvm_vm_enable_cap(kvm_state, KVM_CAP_VM_MOVE_ENC_CONTEXT_FROM,
@@ -355,6 +609,7 @@ static bool sev_move(Error **errp)
         return false;
     }
     sev.incoming = false;
+    sev_charged();
     sev_moved_in(&sev.facts);
     qemu_ram_foreach_block(sev_pin_own, NULL);
     sev_refresh_vcpus();
@@ -366,6 +621,7 @@ static const HandOverArch sev_hand_over = {
     .other = sev_other,
     .check = sev_check,
     .offer = sev_offer,
+    .stopped = sev_stopped,
     .gone = sev_gone,
     .adopt = sev_adopt,
     .move = sev_move,

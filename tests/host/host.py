@@ -31,6 +31,7 @@ MACHINES = {
 # What scenarios need beside what all have
 LAYERS = {
     'es-guest-linux': ['guest'],
+    'es-hand-over-linux': ['guest'],
     'guest-linux': ['guest'],
     'hand-over-linux': ['guest'],
     'hand-over-upgrade': ['old'],

@@ -4,6 +4,7 @@
 # and how far it has come; sourced, after qemus.sh.
 
 ram=/dev/shm/ram        # the file of its memory
+firmware=pflash         # or bios: how the image is given
 
 # word N: a 64-bit number in the page that guest and host share
 word() {
@@ -22,9 +23,11 @@ tick_options() {
 q35,memory-backend=ram,$1
 -object
 memory-backend-file,id=ram,size=${memory}M,mem-path=$ram,share=on
--drive
-if=pflash,format=raw,unit=0,readonly=on,file=$2
 -serial
 file:/tmp/serial
 X
+    case $firmware in
+    pflash) printf '%s\n' -drive "if=pflash,format=raw,unit=0,readonly=on,file=$2" ;;
+    bios) printf '%s\n' -bios "$2" ;;
+    esac
 }

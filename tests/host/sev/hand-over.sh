@@ -8,8 +8,14 @@
 # shellcheck source=tests/host/tick.sh
 . /tick.sh
 
-policy=1
+policy=${policy:-1}     # 5: with SEV-ES
 type=                   # more of -object sev-guest
+tick=/tick.bin
+sev_status=1            # what the guest has in that MSR
+if [ "$policy" = 5 ]; then
+    tick=/es-tick.bin
+    sev_status=3
+fi
 
 # The command line of a QEMU, a line an option
 
@@ -23,7 +29,7 @@ X
 options() {
     qemu_options "$1"
     sev_object
-    tick_options confidential-guest-support=sev /tick.bin
+    tick_options confidential-guest-support=sev "$tick"
 }
 
 # launch: of the guest that keeps checking its memory
@@ -45,10 +51,25 @@ check_guest() {
     wait_for "the guest stands still" more_ticks_than "$(word 0)"
     [ "$(word 1)" = 0 ] || fail "the guest lost memory: $(word 1) words"
     check_encrypted
+    [ "$policy" != 5 ] || check_processors
+}
+# the other processors do what they do in es-tick.S
+check_processors() {
+    _cpu=1
+    while [ "$_cpu" -lt "$cpus" ]; do
+        wait_for "processor $_cpu stands still" \
+            more_than "$((_cpu + 2))" "$(word "$((_cpu + 2))")"
+        _cpu=$((_cpu + 1))
+    done
+    [ "$(word 6)" = 0 ] || fail "port I/O: $(word 6) wrong answers"
+}
+more_than() {
+    [ "$(word "$1")" -gt "$2" ]
 }
 # its memory is encrypted, and it knows
 check_encrypted() {
-    [ "$(word 2)" = 1 ] || fail "the guest sees SEV_STATUS $(word 2), not 1"
+    [ "$(word 2)" = "$sev_status" ] ||
+        fail "the guest sees SEV_STATUS $(word 2), not $sev_status"
     dd if="$ram" bs=1M skip=4 count=1 2>/dev/null > seen
     [ "$(tr -d '\0' < seen | wc -c)" -gt 1000000 ] ||
         fail "the guest's memory is not encrypted any more"
