@@ -30,9 +30,9 @@ void sev_es_vmsa_new(hwaddr addr, SevKeyId key, const uint8_t *content);
 void sev_es_vmsa_forget(SevKeyId key);
 
 /*
- * VMRUN: begin to run a guest with SEV-ES, with env->sev_key, whose VMSA the
- * VMCB at env->vm_vmcb names.  Returns false if it is none, or not what the
- * processor or the firmware wrote there.
+ * VMRUN: take the VMSA that the VMCB at env->vm_vmcb names, with env->sev_key.
+ * Returns false if it is none, or not what the processor or the firmware wrote
+ * there.
  */
 bool sev_es_enter(CPUX86State *env);
 
@@ -43,14 +43,14 @@ bool sev_es_enter(CPUX86State *env);
 void *sev_es_save_area(CPUX86State *env, size_t offset);
 
 /*
- * What the save area of a VMCB does not have, or VMRUN leaves to VMLOAD: from
- * the copy into the processor, and from there into the copy.
+ * What the save area of a VMCB does not have: from the copy into the processor,
+ * when all the rest was found right; and from there into the copy.
  */
 void sev_es_load(CPUX86State *env);
 void sev_es_save(CPUX86State *env);
 
 /*
- * #VMEXIT: write the copy back, if sev_es_enter() had succeeded, and give the
+ * #VMEXIT: write the copy back, if sev_es_load() was reached, and give the
  * hypervisor the registers back that are VMLOAD's and XRSTOR's for others
  * (appendix B, table B-4).
  */

@@ -17,7 +17,17 @@
 1:	hlt
 	jmp	1b
 
-/* void vmrun(uint64_t vmcb): as far as the next #VMEXIT */
+/*
+ * void vmrun_es(uint64_t vmcb, void *hsave): the same for a guest with SEV-ES,
+ * whose #VMEXIT loads what VMRUN has not saved, from where hsave has it; all
+ * other registers are the guest's before, and 0 there.
+ */
+	.globl	vmrun_es
+vmrun_es:
+	movq	%rsi, %rax
+	vmsave
+	movq	$1, 0x400 + 0x3e8(%rsi)		/* XCR0 */
+	/* void vmrun(uint64_t vmcb): as far as the next #VMEXIT */
 	.globl	vmrun
 vmrun:
 	pushq	%rbx
@@ -101,6 +111,64 @@ guest_event_handler:
 	incw	%cs:0x300
 	iret
 guest_event_end:
+
+	/*
+	 * With SEV-ES: at 0x100 of its page, whose first bytes are the vectors.
+	 * What the host is to know it writes into the GHCB MSR.
+	 */
+	.globl	guest_es, guest_es_vc, guest_es_end
+	.set	ES_BASE, 0x100
+#define VMGEXIT .byte 0xf3, 0x0f, 0x01, 0xd9
+guest_es:
+	movl	%ebx, %esi			/* of the VMSA */
+	movw	$2, %cs:0x304
+	cpuid					/* #VC, skipped */
+	movl	$0xc0010130, %ecx
+	movl	%esi, %eax
+	movzwl	%cs:0x300, %edx			/* how many #VC so far */
+	wrmsr
+	VMGEXIT
+	rdmsr					/* what the host answers */
+	movl	%eax, %edi
+	movd	%edi, %xmm3
+	sti
+	hlt
+	cli
+	movd	%xmm3, %eax
+	cmpl	%edi, %eax
+	jne	1f
+	wrmsr
+	VMGEXIT
+	movl	%cr0, %eax
+	orl	$8, %eax			/* TS */
+	movl	%eax, %cr0
+	clts
+	movl	$0xc0000080, %ecx
+	rdmsr
+	orl	$1, %eax			/* SCE */
+	wrmsr
+	movw	$6, %cs:0x304
+	movl	%cs:0x9000, %ebx		/* #VC: the host marks it so */
+	movl	%cs:0xa000, %ebx		/* #NPF */
+	movl	%ebx, %edx
+	movzwl	%cs:0x300, %eax
+	movl	$0xc0010130, %ecx
+	wrmsr
+	VMGEXIT
+1:	movl	$0xbad, %eax
+	wrmsr
+	VMGEXIT
+guest_es_vc:
+	incw	%cs:0x300
+	pushw	%bp
+	pushw	%ax
+	movw	%sp, %bp
+	movw	%cs:0x304, %ax
+	addw	%ax, 4(%bp)
+	popw	%ax
+	popw	%bp
+	iret
+guest_es_end:
 
 	.data
 	.balign	8

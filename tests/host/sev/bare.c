@@ -267,8 +267,10 @@ extern const uint8_t guest_mark[], guest_mark_end[];
 extern const uint8_t guest_insns[], guest_insns_end[];
 extern const uint8_t guest_npf[], guest_npf_end[];
 extern const uint8_t guest_event[], guest_event_handler[], guest_event_end[];
+extern const uint8_t guest_es[], guest_es_vc[], guest_es_end[];
 extern uint64_t tables[];
 void vmrun(uint64_t vmcb);
+void vmrun_es(uint64_t vmcb, void *hsave);
 
 static uint8_t vmcb[4096] __attribute__((aligned(4096)));
 static uint8_t hsave[4096] __attribute__((aligned(4096)));
@@ -277,6 +279,7 @@ static uint8_t iopm[12288] __attribute__((aligned(4096)));
 static uint8_t ram[4][4096] __attribute__((aligned(4096)));
 static uint8_t measured[4096] __attribute__((aligned(4096)));
 static uint8_t copy[4096] __attribute__((aligned(4096)));
+static uint8_t vmsa[4096] __attribute__((aligned(4096)));
 static uint64_t nested[4][512] __attribute__((aligned(4096)));
 
 #define VMCB(type, offset) (*(volatile type *)(vmcb + (offset)))
@@ -288,13 +291,16 @@ static uint64_t nested[4][512] __attribute__((aligned(4096)));
 #define EXIT_CODE VMCB(uint64_t, 0x70)
 #define EXIT_INFO_1 VMCB(uint64_t, 0x78)
 #define EXIT_INFO_2 VMCB(uint64_t, 0x80)
+#define INT_STATE VMCB(uint32_t, 0x68)
 #define NESTED VMCB(uint64_t, 0x90)
+#define GHCB VMCB(uint64_t, 0xa0)
 #define NESTED_CR3 VMCB(uint64_t, 0xb0)
 #define EVENT_INJ VMCB(uint64_t, 0xa8)
 #define LBR VMCB(uint64_t, 0xb8)
 #define NEXT_RIP VMCB(uint64_t, 0xc8)
 #define INSN_LEN VMCB(uint8_t, 0xd0)
 #define INSN_BYTES (vmcb + 0xd1)
+#define VMSA_PA VMCB(uint64_t, 0x108)
 #define RIP VMCB(uint64_t, 0x578)
 #define RAX VMCB(uint64_t, 0x5f8)
 #define DEBUGCTL VMCB(uint64_t, 0x670)
@@ -305,6 +311,7 @@ static uint64_t nested[4][512] __attribute__((aligned(4096)));
 #define SEV_ES 4
 #define EXIT_NPF 0x400
 #define EXIT_VMMCALL 0x81
+#define EXIT_VMGEXIT 0x403
 #define EXIT_INVALID (~0ULL)
 
 static void segment(uint32_t at, uint16_t attributes)
@@ -780,6 +787,118 @@ static void test_encryption(void)
     end(handle);
 }
 
+static uint64_t run_es(void)
+{
+    vmrun_es((uintptr_t)vmcb, hsave);
+    return EXIT_CODE;
+}
+
+/* The guest's next VMGEXIT has this value */
+static void expect_ghcb(const char *what, uint64_t value)
+{
+    check(what, run_es(), EXIT_VMGEXIT);
+    check("its GHCB MSR", GHCB, value);
+}
+
+/* VMRUN with SEV-ES: the guest's registers are nobody else's */
+static void test_es(void)
+{
+    uint16_t *vector = (void *)&ram[0][29 * 4];
+    uint32_t handle;
+
+    check("SHUTDOWN", command(SHUTDOWN, 0), SUCCESS);
+    check("INIT with SEV-ES, without memory of its own",
+          command(INIT, 5, 1, 0, 0x1000000, 0, 4096), INVALID_LENGTH);
+    check("INIT with SEV-ES", command(INIT, 5, 1, 0, 0x1000000, 0, 1 << 20),
+          SUCCESS);
+    memset(ram, 0, sizeof(ram));
+    memcpy(ram[0] + 0x100, guest_es, guest_es_end - guest_es);
+    vector[0] = 0x100 + (guest_es_vc - guest_es);
+    check("LAUNCH_START", command(LAUNCH_START, 2, 0, 4), SUCCESS);
+    handle = buffer[0];
+    check("ACTIVATE with an ASID of plain SEV",
+          command(ACTIVATE, 2, handle, 5), INVALID_ASID);
+    check("ACTIVATE", command(ACTIVATE, 2, handle, 2), SUCCESS);
+    check("LAUNCH_UPDATE_DATA",
+          command(LAUNCH_UPDATE_DATA, 5, handle, 0, LO(ram), 0, 4096),
+          SUCCESS);
+
+    prepare(2, NP | SEV | SEV_ES);
+    RIP = 0x100;
+    VMCB(uint32_t, 0x484) = 0x3ff;              /* IDTR's limit */
+    VMCB(uint64_t, 0x558) |= 1ULL << 1;         /* CR0.MP */
+    VMCB(uint64_t, 0x548) = 1ULL << 9;          /* CR4.OSFXSR */
+    memcpy(vmsa, vmcb + 0x400, 0x400);
+    *(uint64_t *)(vmsa + 0x318) = 0x6b72614d;   /* RBX */
+    *(uint64_t *)(vmsa + 0x3e8) = 1;            /* XCR0 */
+    *(uint32_t *)(vmsa + 0x408) = 0x1f80;       /* MXCSR */
+    check("LAUNCH_UPDATE_VMSA of a part",
+          command(LAUNCH_UPDATE_VMSA, 5, handle, 0, LO(vmsa), 0, 2048),
+          INVALID_LENGTH);
+    check("LAUNCH_UPDATE_VMSA",
+          command(LAUNCH_UPDATE_VMSA, 5, handle, 0, LO(vmsa), 0, 4096),
+          SUCCESS);
+    check_not("it is not to be seen", *(uint64_t *)(vmsa + 0x318), 0x6b72614d);
+    check("LAUNCH_MEASURE",
+          command(LAUNCH_MEASURE, 5, handle, 0, LO(measured), 0, 48), SUCCESS);
+    check("LAUNCH_FINISH", command(LAUNCH_FINISH, 1, handle), SUCCESS);
+
+    /* What is refused */
+    memset(vmcb + 0x400, 0, 0xc00);
+    VMSA_PA = (uintptr_t)vmsa;
+    INTERCEPT &= ~(1ULL << 20 | 1ULL << 28);    /* IRET, MSRs */
+    check("SEV-ES without LBR virtualization", run_es(), EXIT_INVALID);
+    LBR = 1;
+    ASID = 5;
+    check("SEV-ES with an ASID of plain SEV", run_es(), EXIT_INVALID);
+    ASID = 3;
+    check("SEV-ES with another guest's ASID", run_es(), EXIT_INVALID);
+    ASID = 2;
+    VMSA_PA = (uintptr_t)vmsa + 64;
+    check("a VMSA that is not aligned", run_es(), EXIT_INVALID);
+    VMSA_PA = (uintptr_t)ram[1];
+    check("a page that is no VMSA", run_es(), EXIT_INVALID);
+    VMSA_PA = 1ULL << 39;
+    check("a VMSA where there is no memory", run_es(), EXIT_INVALID);
+    VMSA_PA = (uintptr_t)vmsa;
+    vmsa[0x318] ^= 1;
+    check("a VMSA that was changed", run_es(), EXIT_INVALID);
+    vmsa[0x318] ^= 1;
+
+    /* What the guest asks for, it says itself */
+    INTERCEPT |= 1ULL << 47 | 1ULL << 48;       /* EFER's and CR0's traps */
+    nested[3][9] = (uintptr_t)ram[1] | 1ULL << 45 | 7;
+    expect_ghcb("VMGEXIT", 1ULL << 32 | 0x6b72614d);
+    check("the VMCB's save area", VMCB(uint64_t, 0x578) | RAX, 0);
+    check("RFLAGS.IF", INT_STATE, 0);
+    memcpy(copy, vmsa, sizeof(copy));
+    GHCB = 0x12345000;
+    check("HLT", run_es(), 0x78);
+    check("RFLAGS.IF", INT_STATE & 2, 2);
+    check("the VMSA is another one", same(copy, vmsa, sizeof(copy)), false);
+    /* the old one, which was right before */
+    memcpy(measured, vmsa, sizeof(copy));
+    memcpy(vmsa, copy, sizeof(copy));
+    check("a VMSA of the past", run_es(), EXIT_INVALID);
+    memcpy(vmsa, measured, sizeof(copy));
+    /* HLT is over, and XMM3 is what it was */
+    expect_ghcb("VMGEXIT behind the HLT", 0x12345000);
+    check("a write of CR0", run_es(), 0x90);
+    check("its value", EXIT_INFO_1, 0x1a);
+    check("CLTS", run_es(), 0x90);
+    check("its value", EXIT_INFO_1, 0x12);
+    check("a write of EFER", run_es(), 0x8f);
+    check("its value", EXIT_INFO_1, 0x1001);
+    check("#NPF", run_es(), EXIT_NPF);
+    check("its address", EXIT_INFO_2, 0xa000);
+    check("its bytes", INSN_LEN, 0);
+    nested[3][10] = (uintptr_t)ram[1] | 7;
+    check("VMGEXIT after both", run_es(), EXIT_VMGEXIT);
+    check("how many #VC it had", (uint32_t)GHCB, 2);
+    end(handle);
+    check("the guest without its key", run_es(), EXIT_INVALID);
+}
+
 int main(void)
 {
     say("init: scenario bare\n");
@@ -795,6 +914,7 @@ int main(void)
         test_states();
         test_identity();
         test_encryption();
+        test_es();
         say("%x checks\n", (uint64_t)checks);
         if (failures) {
             say("init: verdict FAILED %x checks\n", (uint64_t)failures);

@@ -95,9 +95,6 @@ bool sev_es_enter(CPUX86State *env)
                                offsetof(struct vmcb, control.vmsa_pa));
     SevVmsa *vmsa;
 
-    env->sev_es = true;
-    env->sev_vmsa_pa = 0;
-    memset(copy, 0, TARGET_PAGE_SIZE);
     if (!QEMU_IS_ALIGNED(addr, TARGET_PAGE_SIZE) ||
         !sev_memory_is_ram(addr, TARGET_PAGE_SIZE)) {
         return false;
@@ -111,11 +108,7 @@ bool sev_es_enter(CPUX86State *env)
         }
     }
     /* None of the features that a guest may ask for is there */
-    if (ldq_le_p(vmsa_at(env, VMSA_SEV_FEATURES))) {
-        return false;
-    }
-    env->sev_vmsa_pa = addr;
-    return true;
+    return !ldq_le_p(vmsa_at(env, VMSA_SEV_FEATURES));
 }
 
 /* RCX, RDX, RBX, (RSP), RBP ... R15: RAX is before them, and RSP, too */
@@ -254,6 +247,8 @@ static void xcr0_changed(CPUX86State *env)
 
 void sev_es_load(CPUX86State *env)
 {
+    env->sev_vmsa_pa = x86_ldq_phys(env_cpu(env), env->vm_vmcb +
+                                    offsetof(struct vmcb, control.vmsa_pa));
     /* type A: of the host save area, but VMRUN does not know it else */
     x86_stq_phys(env_cpu(env), env->vm_hsave + VMSA_SAVE + VMSA_G_PAT,
                  env->pat);
