@@ -20,6 +20,7 @@ API = (0, 24)
 BUILD = 15
 CERT_SIZE = 0x824
 SIGNED = 0x414
+CPU_VERSION = 0x800f12          # of -cpu EPYC
 P384 = 2
 OCA, PEK, PDH = 0x1001, 0x1002, 0x1003
 
@@ -85,6 +86,35 @@ def certificate(key, usage, algo):
     return raw + unsigned + unsigned
 
 
+def segment(selector, attributes, base=0):
+    return struct.pack('<HHIQ', selector, attributes, 0xffff, base)
+
+
+def vmsa(start, new):
+    """The registers with which a processor begins at that address, as Linux
+    puts them into a VMSA (sev_es_sync_vmsa()); new: for the newer VM type"""
+    page = bytearray(4096)
+
+    def put(at, fmt, *values):
+        struct.pack_into('<' + fmt, page, at, *values)
+    # es, cs, ss, ds, fs, gs, gdtr, ldtr, idtr, tr
+    base = start & 0xffff0000
+    page[0:160] = (segment(0, 0x93) + segment(0xf000, 0x9b, base) +
+                   segment(0, 0x93) * 4 + segment(0, 0) + segment(0, 0x82) +
+                   segment(0, 0) + segment(0, 0x8b))
+    put(0xd0, 'Q', 1 << 12)             # EFER.SVME
+    put(0x148, 'Q', 1 << 6)             # CR4.MCE, as the host has it
+    put(0x158, 'Q', 1 << 4)             # CR0.ET
+    put(0x160, 'QQQQ', 0x400, 0xffff0ff0, 2, start & 0xffff)
+    put(0x268, 'Q', 0x0007040600070406)     # PAT
+    put(0x310, 'Q', CPU_VERSION)        # RDX
+    put(0x3e8, 'Q', 1)                  # XCR0
+    if new:
+        put(0x408, 'I', 0x1f80)         # MXCSR
+        put(0x410, 'H', 0x37f)          # x87 control word
+    return bytes(page)
+
+
 class Owner:
     """Trusts whom it verified; makes sessions, checks measurements, and has a
     secret for the guest."""
@@ -142,6 +172,10 @@ class Owner:
             return f'differs measured {measure.hex()} expected {expected.hex()}'
         self.measure = measure
         return 'equal'
+
+    def ask_vmsa(self, start, new):
+        """A page, as it is to be measured behind the image"""
+        return base64.b64encode(vmsa(int(start, 16), new == 'new')).decode()
 
     def ask_secret(self):
         """Header and packet, only for a guest that was measured"""

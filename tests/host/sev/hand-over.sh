@@ -8,14 +8,19 @@
 # shellcheck source=tests/host/tick.sh
 . /tick.sh
 
-policy=${policy:-1}     # 5: with SEV-ES
 type=                   # more of -object sev-guest
-tick=/tick.bin
-sev_status=1            # what the guest has in that MSR
-if [ "$policy" = 5 ]; then
-    tick=/es-tick.bin
-    sev_status=3
-fi
+
+# protect POLICY: guests have that from now on, 1 or 5: with SEV-ES
+protect() {
+    policy=$1
+    tick=/tick.bin
+    sev_status=1        # what the guest has in that MSR
+    if [ "$policy" = 5 ]; then
+        tick=/es-tick.bin
+        sev_status=3
+    fi
+}
+protect "${policy:-1}"
 
 # The command line of a QEMU, a line an option
 

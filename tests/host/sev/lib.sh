@@ -74,10 +74,26 @@ ended() {
     [ "$_status" = "$1" ] || fail "QEMU's exit status is $_status, not $1"
 }
 
-# measured IMAGE: the owner agrees that this was launched
+# vmsas IMAGE CPUS VM-TYPE: the registers that are measured, with SEV-ES, after
+# the image: the first processor's, and those of others, which begin where the
+# image says (the entry before its GUID has the address)
+vmsas() {
+    _ap=$(tail -c 4096 "$1" | od -A n -v -t x1 | tr -d ' \n' |
+        sed -n 's/.*\(..\)\(..\)\(..\)\(..\)1600de71f7007e1acb4f890e68c77e2fb44e.*/\4\3\2\1/p')
+    _start=fffffff0
+    _cpu=0
+    while [ "$_cpu" -lt "$2" ]; do
+        ask vmsa "$_start" "$3" | base64 -d
+        _start=$_ap
+        _cpu=$((_cpu + 1))
+    done
+}
+
+# measured IMAGE [CPUS VM-TYPE]: the owner agrees that this was launched; with
+# SEV-ES with so many processors, and VM type old or new
 measured() {
     qmp '{"execute": "query-sev-launch-measure"}'
-    _digest=$(sha256sum "$1" | cut -d ' ' -f 1)
+    _digest=$( (cat "$1"; [ $# = 1 ] || vmsas "$@") | sha256sum | cut -d ' ' -f 1)
     _answer=$(ask measure "$(echo "$answer" | sed 's/.*"data": "\([^"]*\)".*/\1/')" \
         "$_digest") || fail "the owner: $_answer"
     [ "$_answer" = equal ] || fail "the launch measurement $_answer"
