@@ -426,7 +426,7 @@ static bool sev_es_adopt(QDict *dict, Error **errp)
         error_setg(errp, "the source's SEV-ES guest is charged to cgroup '%s' "
                    "of the misc controller, this process is in '%s': expected "
                    "the same, as the kernel loses count otherwise",
-                   there, group);
+                   there ? there : "", group);
         return false;
     }
     return true;

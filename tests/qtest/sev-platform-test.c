@@ -106,6 +106,8 @@ static const struct {
       "sev=on: needs a CPU model of AMD with svm and npt" },
     { "sev-es", "-accel tcg -cpu EPYC,check=off,sev=on,sev-es=on,"
       "sev-min-asid=1", "sev-min-asid=1 leaves no ASID to guests with SEV-ES" },
+    { "sev-es-alone", "-accel tcg -cpu EPYC,check=off,sev-es=on",
+      "sev-es=on needs sev=on" },
     { "asids", "-accel tcg -cpu EPYC,check=off,sev=on,sev-asids=4",
       "sev-min-asid=5, sev-asids=4: expected 1 <= sev-min-asid <= sev-asids" },
     { "no-sev", "-accel tcg -cpu EPYC,check=off -device amd-psp",

@@ -58,6 +58,7 @@ static struct {
     Error *blocker;
     uint32_t asids;             /* 0: no processor has SEV yet */
     uint32_t min_asid;
+    bool es;
 
     /* The machine's RAM: at 0, and from above_4g on what is left of it */
     uint8_t *ram;
@@ -633,9 +634,10 @@ bool sev_memory_realize(X86CPU *cpu, Error **errp)
         cpu->sev_vmsa = g_malloc0(TARGET_PAGE_SIZE);
     }
     if (sev.asids) {
-        if (sev.asids != cpu->sev_asids || sev.min_asid != cpu->sev_min_asid) {
-            error_setg(errp, "sev=on: all processors need the same sev-asids "
-                       "and sev-min-asid");
+        if (sev.asids != cpu->sev_asids ||
+            sev.min_asid != cpu->sev_min_asid || sev.es != cpu->sev_es) {
+            error_setg(errp, "sev=on: all processors need the same sev-es, "
+                       "sev-asids and sev-min-asid");
             return false;
         }
         return true;
@@ -648,6 +650,7 @@ bool sev_memory_realize(X86CPU *cpu, Error **errp)
     }
     sev.asids = cpu->sev_asids;
     sev.min_asid = cpu->sev_min_asid;
+    sev.es = cpu->sev_es;
     qemu_add_machine_init_done_notifier(&sev_machine_done);
     return true;
 }
