@@ -20,11 +20,10 @@
 
 #define ES
 #include "long-mode.S.inc"
+#include "tick.S.inc"
 
 #define SHARED		0x300000
 #define GHCB		0x301000	/* of the first; a page each */
-#define FROM		0x400000
-#define WORDS		(2 << 20) / 8
 #define IDT		0x60000
 
 #define APIC		0xfee00000
@@ -79,14 +78,7 @@ main:
 	movzbl	%al, %r13d
 	xorl	%r12d, %r12d		/* what this round expects */
 	movl	$1, %r9d		/* what word 4 will be */
-	/* the first round only writes */
-	movl	$FROM, %edi
-	movl	$WORDS, %ecx
-	movl	$1, %eax
-1:	movq	%rax, (%rdi)
-	incq	%rax
-	addq	$8, %rdi
-	loop	1b
+	fill
 	/* let the others begin: INIT and SIPI */
 	movl	$1, %r11d
 2:	cmpl	%r13d, %r11d
@@ -96,16 +88,7 @@ main:
 	jmp	2b
 
 round:
-	movl	$FROM, %edi
-	movl	$WORDS, %ecx
-	leaq	1(%r12), %rax
-2:	cmpq	%rax, (%rdi)
-	je	3f
-	incq	8(%rbp)
-3:	incq	(%rdi)
-	incq	%rax
-	addq	$8, %rdi
-	loop	2b
+	verify
 	movl	$MSR_SEV_STATUS, %ecx
 	rdmsr
 	movl	%eax, 16(%rbp)

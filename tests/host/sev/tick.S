@@ -9,10 +9,9 @@
  */
 
 #include "long-mode.S.inc"
+#include "tick.S.inc"
 
 #define SHARED  0x300000
-#define FROM    0x400000
-#define WORDS   (2 << 20) / 8
 
 main:
 	movabsq	$(ALIAS + SHARED), %rbp
@@ -20,27 +19,11 @@ main:
 	movq	$0, 8(%rbp)
 	movq	$0, 16(%rbp)
 	xorl	%r12d, %r12d		/* what this round expects */
-	/* the first round only writes */
-	movl	$FROM, %edi
-	movl	$WORDS, %ecx
-	movl	$1, %eax
-1:	movq	%rax, (%rdi)
-	incq	%rax
-	addq	$8, %rdi
-	loop	1b
+	fill
 	leaq	ready(%rip), %rsi
 	call	say
 round:
-	movl	$FROM, %edi
-	movl	$WORDS, %ecx
-	leaq	1(%r12), %rax
-2:	cmpq	%rax, (%rdi)
-	je	3f
-	incq	8(%rbp)
-3:	incq	(%rdi)
-	incq	%rax
-	addq	$8, %rdi
-	loop	2b
+	verify
 #ifndef PLAIN
 	movl	$0xc0010131, %ecx	/* SEV_STATUS */
 	rdmsr
