@@ -238,11 +238,16 @@ static void fpu_reset(CPUX86State *env)
     memset(env->xmm_regs, 0, sizeof(env->xmm_regs));
 }
 
-/* After XCR0 or CR4 have changed */
-static void xcr0_changed(CPUX86State *env)
+/* Of the guest from its VMSA, of the hypervisor from the host save area */
+static void vmsa_load(CPUX86State *env)
 {
+    env->pat = ldq_le_p(vmsa_at(env, VMSA_G_PAT));
+    env->xss = ldq_le_p(vmsa_at(env, VMSA_XSS));
+    env->pkru = ldl_le_p(vmsa_at(env, VMSA_PKRU));
+    env->xcr0 = ldq_le_p(vmsa_at(env, VMSA_XCR0));
     cpu_sync_bndcs_hflags(env);
     cpu_sync_avx_hflag(env);
+    vmsa_load_regs(env);
 }
 
 void sev_es_load(CPUX86State *env)
@@ -252,13 +257,8 @@ void sev_es_load(CPUX86State *env)
     /* type A: of the host save area, but VMRUN does not know it else */
     x86_stq_phys(env_cpu(env), env->vm_hsave + VMSA_SAVE + VMSA_G_PAT,
                  env->pat);
-    env->pat = ldq_le_p(vmsa_at(env, VMSA_G_PAT));
-    env->xss = ldq_le_p(vmsa_at(env, VMSA_XSS));
-    env->pkru = ldl_le_p(vmsa_at(env, VMSA_PKRU));
-    env->xcr0 = ldq_le_p(vmsa_at(env, VMSA_XCR0));
-    vmsa_load_regs(env);
+    vmsa_load(env);
     vmsa_load_fpu(env);
-    xcr0_changed(env);
 }
 
 void sev_es_save(CPUX86State *env)
@@ -299,42 +299,13 @@ void sev_es_leave(CPUX86State *env)
     /* The host save area: what is of type A or B in the table */
     cpu_physical_memory_read(env->vm_hsave + VMSA_SAVE, copy,
                              TARGET_PAGE_SIZE - VMSA_SAVE);
-    env->pat = ldq_le_p(vmsa_at(env, VMSA_G_PAT));
-    env->xss = ldq_le_p(vmsa_at(env, VMSA_XSS));
-    env->pkru = ldl_le_p(vmsa_at(env, VMSA_PKRU));
-    env->xcr0 = ldq_le_p(vmsa_at(env, VMSA_XCR0));
-    vmsa_load_regs(env);
+    vmsa_load(env);
     memset(copy, 0, TARGET_PAGE_SIZE);
     /* Type C: as after a reset */
     fpu_reset(env);
     env->cr[2] = 0;
     env->dr[6] = DR6_FIXED_1;
     cpu_x86_update_dr7(env, DR7_FIXED_1);
-    xcr0_changed(env);
-}
-
-bool sev_es_exit_is_automatic(uint64_t exit_code, uint64_t exit_info_1)
-{
-    switch (exit_code) {
-    case SVM_EXIT_EXCP_BASE + EXCP12_MCHK:
-    case SVM_EXIT_INTR:
-    case SVM_EXIT_NMI:
-    case SVM_EXIT_SMI:
-    case SVM_EXIT_INIT:
-    case SVM_EXIT_VINTR:
-    case SVM_EXIT_PAUSE:
-    case SVM_EXIT_HLT:
-    case SVM_EXIT_SHUTDOWN:
-    case SVM_EXIT_EFER_WRITE_TRAP:
-    case SVM_EXIT_CR0_WRITE_TRAP ... SVM_EXIT_CR0_WRITE_TRAP + 15:
-    case SVM_EXIT_VMGEXIT:
-        return true;
-    case SVM_EXIT_NPF:
-        /* with a reserved bit, it is how hypervisors mark MMIO */
-        return !(exit_info_1 & PG_ERROR_RSVD_MASK);
-    default:
-        return (int32_t)exit_code == SVM_EXIT_ERR;
-    }
 }
 
 bool sev_es_exit_is_trap(uint64_t exit_code)
@@ -348,5 +319,25 @@ bool sev_es_exit_is_trap(uint64_t exit_code)
         return true;
     default:
         return false;
+    }
+}
+
+bool sev_es_exit_is_automatic(uint64_t exit_code, uint64_t exit_info_1)
+{
+    switch (exit_code) {
+    case SVM_EXIT_EXCP_BASE + EXCP12_MCHK:
+    case SVM_EXIT_INTR:
+    case SVM_EXIT_NMI:
+    case SVM_EXIT_SMI:
+    case SVM_EXIT_INIT:
+    case SVM_EXIT_VINTR:
+    case SVM_EXIT_SHUTDOWN:
+        return true;
+    case SVM_EXIT_NPF:
+        /* with a reserved bit, it is how hypervisors mark MMIO */
+        return !(exit_info_1 & PG_ERROR_RSVD_MASK);
+    default:
+        return sev_es_exit_is_trap(exit_code) ||
+               (int32_t)exit_code == SVM_EXIT_ERR;
     }
 }
