@@ -846,6 +846,15 @@ static void hand_over_to_another(Vm *source, Vm *destination)
     g_assert_cmpstr(status, ==, "completed");
 }
 
+/* The guest runs at the other one; and the end */
+static void ends_running(Vm *source, Vm *destination)
+{
+    vm_wait_running(destination);
+    vm_assert_counts(destination);
+    vm_kill(source);
+    vm_kill(destination);
+}
+
 /* After a failure the same source hands over to another destination */
 static void test_again(void)
 {
@@ -861,11 +870,7 @@ static void test_again(void)
     vm_assert_counts(&source);
 
     hand_over_to_another(&source, &destination);
-    vm_wait_running(&destination);
-    vm_assert_counts(&destination);
-
-    vm_kill(&source);
-    vm_kill(&destination);
+    ends_running(&source, &destination);
 }
 
 /*
@@ -1002,10 +1007,7 @@ static void test_paused(void)
     g_assert_cmpstr(status, ==, "completed");
     vm_assert_stands_still(&destination);
     qobject_unref(vm_command(&destination, "{'execute': 'cont'}"));
-    vm_wait_running(&destination);
-    vm_assert_counts(&destination);
-    vm_kill(&source);
-    vm_kill(&destination);
+    ends_running(&source, &destination);
 }
 
 /*
@@ -1055,10 +1057,7 @@ static void test_unused_dies(void)
     vm_assert_counts(&source);
 
     hand_over_to_another(&source, &destination);
-    vm_wait_running(&destination);
-    vm_assert_counts(&destination);
-    vm_kill(&source);
-    vm_kill(&destination);
+    ends_running(&source, &destination);
 }
 
 /* It dies, and the next step is another hand-over */
@@ -1070,10 +1069,7 @@ static void test_unused_goes_on(void)
     vm_kill(&destination);
     hand_over_to_another(&source, &destination);
     vm_ok(&destination, "cont");
-    vm_wait_running(&destination);
-    vm_assert_counts(&destination);
-    vm_kill(&source);
-    vm_kill(&destination);
+    ends_running(&source, &destination);
 }
 
 /* What a destination does with the guest before it dies: it can't come back */
