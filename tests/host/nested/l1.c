@@ -151,21 +151,22 @@ static void l2_main(void)
 
     for (;;) {
         uint64_t now = rdtsc(), round = status->rounds, value;
+        uint64_t spin = status->commands & COMMAND_SOFT ? 1 : SPIN;
 
         if (now <= last || now < TSC_OFFSET) {
             wrong(WRONG_TSC, now, last);
         }
         last = now;
-        value = l2_registers(round * 0x0123456789abcdef, SPIN);
+        value = l2_registers(round * 0x0123456789abcdef, spin);
         if (value) {
             wrong(WRONG_REGISTER, value, 0);
         }
-        value = l2_vector_registers(round * 0xfedcba987654321, SPIN);
+        value = l2_vector_registers(round * 0xfedcba987654321, spin);
         if (value) {
             wrong(WRONG_VECTOR_REGISTER, value, 0);
         }
         if (has_avx) {
-            value = l2_avx_registers(round * 0x3c6ef372fe94f82b, SPIN);
+            value = l2_avx_registers(round * 0x3c6ef372fe94f82b, spin);
             if (value) {
                 wrong(WRONG_VECTOR_REGISTER, value, 0);
             }
@@ -191,6 +192,9 @@ static void check_counts(volatile struct status *status)
 {
     for (int i = 0; i < KINDS; i++) {
         if (status->injected[i] != status->received[i]) {
+            if (!status->errors) {
+                status->kind = i;
+            }
             wrong(WRONG_COUNT, status->received[i], status->injected[i]);
             status->received[i] = status->injected[i];
         }
@@ -342,7 +346,9 @@ int main(unsigned number)
             check_counts(status);
             if (!(status->commands & COMMAND_QUIET)) {
                 inject(next);
-                next = (next + 1) % KINDS;
+                do {
+                    next = (next + 1) % KINDS;
+                } while (status->commands & COMMAND_SOFT && next < INT3);
             }
             break;
         case EXIT_INTERRUPT:

@@ -11,7 +11,10 @@
 #include <stddef.h>
 #include <stdint.h>
 
-/* Kinds of events that L1 injects into L2, each with a vector of its own */
+/*
+ * Kinds of events that L1 injects into L2, each with a vector of its own; from
+ * INT3 on as if by an instruction
+ */
 enum { INTR, NMI, UD, GP, PF, INT3, INTO, INTN, KINDS };
 
 /* In a page for each processor that the outside reads: see lib.sh */
@@ -31,6 +34,7 @@ struct status {
     uint64_t smis;              /* that L2 has caused */
     uint64_t inits;             /* that L1 has seen, where they exit */
     uint64_t commands;          /* from the outside: COMMAND_... */
+    uint64_t kind;              /* of event, where first is WRONG_COUNT */
 };
 #define STATUS(cpu) ((volatile struct status *)(0x1000000 + 4096ull * (cpu)))
 
@@ -38,6 +42,7 @@ struct status {
 #define COMMAND_INIT 1          /* INIT and SIPI for the others, once */
 #define COMMAND_SMI 2           /* an SMI in each round of L2 */
 #define COMMAND_QUIET 4         /* no events for L2 */
+#define COMMAND_SOFT 8          /* those of instructions only, in short rounds */
 
 enum wrong {
     WRONG_NONE, WRONG_REGISTER, WRONG_VECTOR_REGISTER, WRONG_MEMORY,

@@ -68,7 +68,8 @@ check_guest() {
             more_than 0 $((_rounds + 3)) $_p
         [ "$(word 1 $_p)" = 0 ] ||
             fail "processor $_p of the guest: $(word 1 $_p) errors; the first:" \
-                "$(word 2 $_p) (enum wrong in l1.h), $(word 3 $_p), expected $(word 4 $_p)"
+                "$(word 2 $_p) (enum wrong in l1.h), $(word 3 $_p), expected $(word 4 $_p)," \
+                "kind of event $(word 31 $_p)"
         _p=$((_p + 1))
     done
 }
