@@ -107,6 +107,8 @@ bool sev_es_enter(CPUX86State *env)
             return false;
         }
     }
+    /* the checked one: another processor may write to the VMCB meanwhile */
+    env->sev_vmsa_pa = addr;
     /* None of the features that a guest may ask for is there */
     return !ldq_le_p(vmsa_at(env, VMSA_SEV_FEATURES));
 }
@@ -252,8 +254,7 @@ static void vmsa_load(CPUX86State *env)
 
 void sev_es_load(CPUX86State *env)
 {
-    env->sev_vmsa_pa = x86_ldq_phys(env_cpu(env), env->vm_vmcb +
-                                    offsetof(struct vmcb, control.vmsa_pa));
+    env->sev_vmsa_loaded = true;
     /* type A: of the host save area, but VMRUN does not know it else */
     x86_stq_phys(env_cpu(env), env->vm_hsave + VMSA_SAVE + VMSA_G_PAT,
                  env->pat);
@@ -290,11 +291,11 @@ void sev_es_leave(CPUX86State *env)
 {
     uint8_t *copy = vmsa_at(env, 0);
 
-    if (env->sev_vmsa_pa) {
+    if (env->sev_vmsa_loaded) {
         sev_es_write_back(env, sev_memory_asid_key(env->sev_asid));
     }
     env->sev_es = false;
-    env->sev_vmsa_pa = 0;
+    env->sev_vmsa_loaded = false;
 
     /* The host save area: what is of type A or B in the table */
     cpu_physical_memory_read(env->vm_hsave + VMSA_SAVE, copy,
