@@ -24,6 +24,23 @@ die() {
     exit 1
 }
 
+# lock_build: one script at a time makes what is below build/, and those that it
+# calls; the others wait here.  Until unlock_build, or the script's end.
+lock_build() {
+    if [ -z "${BUILD_IS_LOCKED:-}" ]; then
+        exec 9> "$build/lock"
+        flock -n 9 || {
+            say "waiting for another script that makes something below build/"
+            flock 9
+        }
+        export BUILD_IS_LOCKED=1
+    fi
+}
+unlock_build() {
+    exec 9>&-
+    unset BUILD_IS_LOCKED
+}
+
 # log_tail LOG: what went wrong, and where to read on
 log_tail() {
     tail -n 20 "$1" >&2
