@@ -4,9 +4,10 @@
     run-tests.py OBJ LIST
 
 LIST has a line a test: its name as "meson introspect --tests" has it, or
-"suite:NAME" for all of a suite.  Each program speaks TAP (or just exits);
-counted are its test points.  What failed or was skipped is named, with the
-reason.  The last line is "N passed, N failed, N skipped".
+"suite:NAME" for all of a suite.  Behind a name there may be "-p PATH" for each
+of the cases that are to be run, with GLib's names.  Each program speaks TAP (or
+just exits); counted are its test points.  What failed or was skipped is named,
+with the reason.  The last line is "N passed, N failed, N skipped".
 """
 
 import json
@@ -30,9 +31,10 @@ def tests_of(obj):
 
 def chosen(tests, lines):
     for line in lines:
-        line = line.split('#')[0].strip()
-        if not line:
+        words = line.split('#')[0].split()
+        if not words:
             continue
+        line, *args = words
         if line.startswith('suite:'):
             found = [t for t in tests
                      if any(s.split(':')[-1] == line[6:] for s in t['suite'])]
@@ -40,7 +42,8 @@ def chosen(tests, lines):
             found = [t for t in tests if t['name'] == line]
         if not found:
             raise SystemExit(f'run-tests: no test {line}')
-        yield from found
+        for test in found:
+            yield dict(test, args=args)
 
 
 class Run:
@@ -86,9 +89,10 @@ class Run:
                 self.say(f'    {line}')
         elif not tap:
             passed += 1
-        elif passed + failed + skipped == 0:
+        elif passed + failed + skipped < max(test['args'].count('-p'), 1):
             failed += 1
-            self.say(f'FAILED {name}: said nothing of any test')
+            self.say(f'FAILED {name}: said nothing of '
+                     f'{"a test that was asked for" if test["args"] else "any test"}')
         with self.lock:
             self.passed += passed
             self.failed += failed
@@ -105,6 +109,7 @@ class Run:
                   'w+', errors='replace') as log:
             # on a host with /dev/kvm meson asks for migration-test's long form
             cmd = [arg for arg in test['cmd'] if arg != '--full']
+            cmd += test['args']
             proc = subprocess.Popen(cmd, env=env, stdout=log,
                                     stderr=subprocess.STDOUT,
                                     stdin=subprocess.DEVNULL,
