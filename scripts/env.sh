@@ -9,7 +9,10 @@ PATH=$build/deps/usr/bin:/usr/sbin:/usr/bin:/sbin:/bin
 PYTHONPATH=$build/deps/usr/lib/python3/dist-packages
 PYTHONDONTWRITEBYTECODE=1
 CCACHE_DIR=${CCACHE_DIR:-$build/ccache}
-export PATH PYTHONPATH PYTHONDONTWRITEBYTECODE CCACHE_DIR
+# ninja has the compiler write what was included: ccache needs no preprocessor of
+# its own, which is a third of the time of a build with an empty cache
+CCACHE_DEPEND=1
+export PATH PYTHONPATH PYTHONDONTWRITEBYTECODE CCACHE_DIR CCACHE_DEPEND
 
 # obj_dir VERSION [VARIANT]
 obj_dir() {
