@@ -2,12 +2,15 @@
 """Run tests of a QEMU build tree, and count what they say.
 
     run-tests.py OBJ LIST
+    run-tests.py --targets OBJ LIST
 
 LIST has a line a test: its name as "meson introspect --tests" has it, or
 "suite:NAME" for all of a suite.  Behind a name there may be "-p PATH" for each
 of the cases that are to be run, with GLib's names.  Each program speaks TAP (or
 just exits); counted are its test points.  What failed or was skipped is named,
 with the reason.  The last line is "N passed, N failed, N skipped".
+
+With --targets nothing is run: it prints what ninja has to make for them.
 """
 
 import json
@@ -22,9 +25,10 @@ POINT = re.compile(r'^\s*(not )?ok\b\s*(\d+)?\s*-?\s*(.*?)(?:\s+#\s*(SKIP|TODO)\
                    re.I)
 
 
-def tests_of(obj):
+def introspect(obj, what):
+    """WHAT meson knows of the build tree OBJ: tests, targets"""
     meson = os.path.join(obj, 'pyvenv', 'bin', 'meson')
-    out = subprocess.run([meson, 'introspect', '--tests', obj],
+    out = subprocess.run([meson, 'introspect', '--' + what, obj],
                          stdout=subprocess.PIPE, check=True).stdout
     return json.loads(out)
 
@@ -44,6 +48,16 @@ def chosen(tests, lines):
             raise SystemExit(f'run-tests: no test {line}')
         for test in found:
             yield dict(test, args=args)
+
+
+def targets(obj, tests):
+    """Names, for ninja, of what TESTS need in OBJ: the programs, and what they run"""
+    wanted = {target for test in tests for target in test['depends']}
+    programs = {os.path.realpath(word) for test in tests for word in test['cmd']}
+    for target in introspect(obj, 'targets'):
+        files = target['filename']
+        if target['id'] in wanted or programs.intersection(map(os.path.realpath, files)):
+            yield from (os.path.relpath(file, obj) for file in files)
 
 
 class Run:
@@ -127,14 +141,19 @@ class Run:
 
 
 def main():
-    obj, listing = sys.argv[1:]
-    obj = os.path.abspath(obj)
+    args = sys.argv[1:]
+    only_targets = args[:1] == ['--targets']
+    obj, listing = args[only_targets:]
+    obj = os.path.realpath(obj)
+    with open(listing) as f:
+        todo = list(chosen(introspect(obj, 'tests'), f))
+    if only_targets:
+        print(*sorted(set(targets(obj, todo))), sep='\n')
+        return False
     logdir = os.path.join(obj, 'test-logs')
     os.makedirs(logdir, exist_ok=True)
     run = Run(logdir)
     run.obj = obj
-    with open(listing) as f:
-        todo = list(chosen(tests_of(obj), f))
     # the longest first, two at a time
     todo.sort(key=lambda t: t['timeout'])
 
