@@ -10,7 +10,7 @@ VARIANT =
 help:
 	@echo 'make demo       hand a SEV guest over on an emulated host, ten times'
 	@echo 'make demo-plain hand a running Debian guest over, ten times'
-	@echo 'make check      build, and run all tests'
+	@echo 'make check      build, and test   [LONG=1: for some hours]'
 	@echo 'make bench      compare with cpr-transfer and with precopy; cost of emulated SEV,'
 	@echo '                and of nested state'
 	@echo 'make build      compile   [BASE=new|old|VERSION] [VARIANT=clang|asan|fuzz|pristine]'
@@ -32,7 +32,7 @@ demo-plain:
 	@tests/demo/run
 
 check:
-	@scripts/check
+	@LONG='$(LONG)' scripts/check
 
 bench:
 	@scripts/build new
