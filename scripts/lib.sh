@@ -48,8 +48,8 @@ log_tail() {
 }
 
 # logged NAME COMMAND...: run it with its output in build/logs/NAME.log, and
-# show that it goes on: the last line that matches $progress_re, at most
-# every 15 seconds (every second on a terminal).
+# show that it goes on: the last line that matches $progress_re, every 15
+# seconds (every second on a terminal).
 progress_re=.
 logged() {
     _log=$logs/$1.log
@@ -58,30 +58,35 @@ logged() {
     : > "$_log"
     "$@" > "$_log" 2>&1 < /dev/null &
     _pid=$!
+    show_progress "$_name" "$_log" "$_pid" &
+    _shown=$!
+    _status=0
+    wait "$_pid" || _status=$?
+    kill "$_shown" 2>/dev/null || true
+    wait "$_shown" 2>/dev/null || true
+    [ ! -t 1 ] || printf '\r\033[K'
+    [ "$_status" = 0 ] || log_tail "$_log"
+    return "$_status"
+}
+# show_progress NAME LOG PID: while that runs, or until this is killed
+show_progress() {
     _n=0
     _every=15
-    [ -t 1 ] && _every=1
-    while kill -0 "$_pid" 2>/dev/null; do
-        sleep 1
-        _n=$((_n + 1))
-        if [ "$_n" -lt 3 ] || [ $((_n % _every)) -ne 0 ]; then
-            continue
-        fi
-        _line=$(grep -E "$progress_re" "$_log" | tail -n 1 | cut -c 1-70)
+    [ ! -t 1 ] || _every=1
+    _sleep=
+    trap '[ -z "$_sleep" ] || kill "$_sleep" 2>/dev/null; exit' TERM
+    while kill -0 "$3" 2>/dev/null; do
+        sleep "$_every" &
+        _sleep=$!
+        wait "$_sleep"
+        _n=$((_n + _every))
+        _line=$(grep -E "$progress_re" "$2" | tail -n 1 | cut -c 1-70)
         if [ -t 1 ]; then
-            printf '\r\033[K%s: %ss %s' "$_name" "$_n" "$_line"
+            printf '\r\033[K%s: %ss %s' "$1" "$_n" "$_line"
         else
-            say "$_name: ${_n}s $_line"
+            say "$1: ${_n}s $_line"
         fi
     done
-    [ -t 1 ] && printf '\r\033[K'
-    if wait "$_pid"; then
-        return 0
-    else
-        _status=$?
-        log_tail "$_log"
-        return "$_status"
-    fi
 }
 
 # need WHAT-FOR PACKAGE...: Debian packages that must be installed
