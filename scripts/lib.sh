@@ -73,12 +73,14 @@ show_progress() {
     _n=0
     _every=15
     [ ! -t 1 ] || _every=1
-    _sleep=
-    trap '[ -z "$_sleep" ] || kill "$_sleep" 2>/dev/null; exit' TERM
+    # (a variable for the sleep would be set too late: TERM can come as it starts)
+    _inherited=$!
+    trap '[ "$!" = "$_inherited" ] || kill "$!" 2>/dev/null; exit' TERM
     while kill -0 "$3" 2>/dev/null; do
-        sleep "$_every" &
-        _sleep=$!
-        wait "$_sleep"
+        # (killed before it is that program it goes on: it keeps nothing open,
+        # neither lock_build nor a pipe that somebody reads to its end)
+        sleep "$_every" > /dev/null 2>&1 9>&- &
+        wait "$!"
         _n=$((_n + _every))
         _line=$(grep -E "$progress_re" "$2" | tail -n 1 | cut -c 1-70)
         if [ -t 1 ]; then
