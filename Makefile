@@ -32,7 +32,7 @@ demo-plain:
 	@tests/demo/run
 
 check:
-	@LONG='$(LONG)' scripts/check
+	@LONG='$(LONG)' scripts/without-kvm scripts/check
 
 bench:
 	@scripts/build new
