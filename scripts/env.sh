@@ -10,7 +10,7 @@ PYTHONPATH=$build/deps/usr/lib/python3/dist-packages
 PYTHONDONTWRITEBYTECODE=1
 CCACHE_DIR=${CCACHE_DIR:-$build/ccache}
 # ninja has the compiler write what was included: ccache needs no preprocessor of
-# its own, which is a third of the time of a build with an empty cache
+# its own, which makes a build with an empty cache take a third longer
 CCACHE_DEPEND=1
 export PATH PYTHONPATH PYTHONDONTWRITEBYTECODE CCACHE_DIR CCACHE_DEPEND
 
