@@ -9,7 +9,7 @@
  *   1  what it found wrong: words of memory that were not what the round before
  *      had left there, and answers
  *   2  SEV_STATUS
- *   3  how often the second processor was woken from AP reset hold
+ *   3  one more than how often the second processor was woken from AP reset hold
  *   4  one more than interrupts that the third one had, which halts in between
  *   5  rounds of port I/O of the fourth one
  *   6  what that one found wrong
@@ -104,10 +104,17 @@ round:
 	jae	5f
 	call	fw_cfg_round
 	addq	%rax, 8(%rbp)
-	/* wake the second one: this is lost if it is not held at the moment */
+	/*
+	 * Wake the second one: this is lost if it is not held at the moment.
+	 * Not before it is up: to KVM its CR4 is 0 from INIT on, and KVM has the
+	 * guest die (KVM_BUG_ON in kvm_calc_cpu_role(), Linux 6.12.117) if
+	 * that processor, which goes on, turns on long mode then.
+	 */
 5:	movl	$1, %r11d
 	cmpl	%r13d, %r11d
 	jae	6f
+	cmpq	$0, 24(%rbp)
+	je	6f
 	call	start
 	/* interrupt the third one, if it had the last: none is lost */
 	movl	$2, %r11d
@@ -157,6 +164,7 @@ ap:
 	ja	ports
 
 /* AP reset hold, in both ways of asking for it in turn */
+	incq	24(%rbp)
 holds:
 	movl	$MSR_GHCB, %ecx
 	movl	$6, %eax
