@@ -9,10 +9,11 @@
  *   1  what it found wrong: words of memory that were not what the round before
  *      had left there, and answers
  *   2  SEV_STATUS
- *   3  one more than how often the second processor was woken from AP reset hold
+ *   3  how often the second processor was woken from AP reset hold
  *   4  one more than interrupts that the third one had, which halts in between
  *   5  rounds of port I/O of the fourth one
  *   6  what that one found wrong
+ *   7  whether the second one is up
  *
  * Requests are those of AMD's publication 56421 (GHCB); of processors that are
  * not there nothing is asked.
@@ -68,7 +69,7 @@ main:
 	xorl	%ebx, %ebx
 	call	ghcb
 	xorl	%eax, %eax
-	movl	$7, %ecx
+	movl	$8, %ecx
 	movq	%rbp, %rdi
 	rep stosq
 	/* how many processors there are: fw_cfg, item 5 */
@@ -112,20 +113,20 @@ round:
 	 */
 5:	movl	$1, %r11d
 	cmpl	%r13d, %r11d
-	jae	6f
-	cmpq	$0, 24(%rbp)
+	jae	7f
+	cmpq	$0, 56(%rbp)
 	je	6f
 	call	start
 	/* interrupt the third one, if it had the last: none is lost */
-	movl	$2, %r11d
+6:	movl	$2, %r11d
 	cmpl	%r13d, %r11d
-	jae	6f
+	jae	7f
 	cmpq	32(%rbp), %r9
-	jne	6f
+	jne	7f
 	incq	%r9
 	movl	$VECTOR, %eax
 	call	ipi
-6:	incq	%r12
+7:	incq	%r12
 	incq	(%rbp)
 	jmp	round
 
@@ -164,7 +165,7 @@ ap:
 	ja	ports
 
 /* AP reset hold, in both ways of asking for it in turn */
-	incq	24(%rbp)
+	movq	$1, 56(%rbp)
 holds:
 	movl	$MSR_GHCB, %ecx
 	movl	$6, %eax
