@@ -8,11 +8,16 @@
 PATH=$build/deps/usr/bin:/usr/sbin:/usr/bin:/sbin:/bin
 PYTHONPATH=$build/deps/usr/lib/python3/dist-packages
 PYTHONDONTWRITEBYTECODE=1
-CCACHE_DIR=${CCACHE_DIR:-$build/ccache}
+# Shared by all clones of this user: what is compiled is the same in each, below
+# another path
+CCACHE_DIR=${CCACHE_DIR:-${XDG_CACHE_HOME:-$HOME/.cache}/qemu-hand-over/ccache}
+CCACHE_BASEDIR=$build
+CCACHE_NOHASHDIR=1
 # ninja has the compiler write what was included: ccache needs no preprocessor of
 # its own, which makes a build with an empty cache take a third longer
 CCACHE_DEPEND=1
-export PATH PYTHONPATH PYTHONDONTWRITEBYTECODE CCACHE_DIR CCACHE_DEPEND
+export PATH PYTHONPATH PYTHONDONTWRITEBYTECODE CCACHE_DIR CCACHE_DEPEND \
+    CCACHE_BASEDIR CCACHE_NOHASHDIR
 
 # obj_dir VERSION [VARIANT]
 obj_dir() {

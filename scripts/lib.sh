@@ -3,9 +3,9 @@
 #
 # Everything that is made or fetched goes below build/:
 #   build/apt/        private apt state          build/logs/   logs of commands
-#   build/download/   tarballs, packages         build/ccache/ compiler cache
-#   build/deps/       unpacked Debian packages
+#   build/download/   tarballs, packages         build/deps/   unpacked Debian packages
 #   build/VERSION/    a base: src (compiled from), obj (compiled into)
+# but for the compiler cache, which is the user's (env.sh).
 
 top=$(cd "$(dirname "$0")/.." && pwd)
 while [ ! -e "$top/base/lock" ] && [ "$top" != / ]; do
