@@ -5,6 +5,7 @@
  */
 
 #include "qemu/osdep.h"
+#include <sys/un.h>
 #include "qemu/cutils.h"
 #include "qemu/sockets.h"
 #include "qemu/timer.h"
@@ -31,6 +32,47 @@ static SocketAddress *parse_uri(const char *uri, Error **errp)
         return NULL;
     }
     return addr;
+}
+
+/*
+ * Connect without waiting: a process that hangs does not accept, and when its
+ * backlog is full connect() waits for that, in the main loop.
+ */
+static QIOChannelSocket *connect_at_once(const UnixSocketAddress *addr,
+                                         Error **errp)
+{
+    struct sockaddr_un un = { .sun_family = AF_UNIX };
+    QIOChannelSocket *sioc;
+    int fd;
+
+    if (strlen(addr->path) >= sizeof(un.sun_path)) {
+        error_setg(errp, "the path of socket '%s' is too long: expected at most "
+                   "%zu bytes", addr->path, sizeof(un.sun_path) - 1);
+        return NULL;
+    }
+    strcpy(un.sun_path, addr->path);
+    fd = qemu_socket(AF_UNIX, SOCK_STREAM, 0);
+    if (fd < 0) {
+        error_setg_errno(errp, errno, "cannot create a socket");
+        return NULL;
+    }
+    qemu_socket_set_nonblock(fd);
+    if (connect(fd, (struct sockaddr *)&un, sizeof(un)) < 0) {
+        if (errno == EAGAIN) {
+            error_setg(errp, "nobody accepts connections at socket '%s', where "
+                       "others wait already", addr->path);
+        } else {
+            error_setg_errno(errp, errno, "cannot connect to '%s'", addr->path);
+        }
+        close(fd);
+        return NULL;
+    }
+    qemu_socket_set_block(fd);
+    sioc = qio_channel_socket_new_fd(fd, errp);
+    if (!sioc) {
+        close(fd);
+    }
+    return sioc;
 }
 
 static void check_socket(const char *path, HandOverBlockerList ***tail)
@@ -90,7 +132,8 @@ HandOverCheck *qmp_migrate_protected_vm(bool has_exec, strList *exec,
                                         bool check_only, bool has_on_success,
                                         HandOverOnSuccess on_success,
                                         bool has_timeout, uint32_t timeout,
-                                        Error **errp)
+                                        bool has_downtime_limit,
+                                        uint32_t downtime_limit, Error **errp)
 {
     int64_t start_ns = qemu_clock_get_ns(QEMU_CLOCK_REALTIME);
     g_autoptr(HandOverCheck) check = g_new0(HandOverCheck, 1);
@@ -113,6 +156,10 @@ HandOverCheck *qmp_migrate_protected_vm(bool has_exec, strList *exec,
     }
     if (has_timeout && !timeout) {
         error_setg(errp, "'timeout' is 0, expected milliseconds");
+        return NULL;
+    }
+    if (has_downtime_limit && !downtime_limit) {
+        error_setg(errp, "'downtime-limit' is 0, expected milliseconds");
         return NULL;
     }
     if (uri) {
@@ -139,8 +186,8 @@ HandOverCheck *qmp_migrate_protected_vm(bool has_exec, strList *exec,
     }
 
     if (uri) {
-        sioc = qio_channel_socket_new();
-        if (qio_channel_socket_connect_sync(sioc, addr, errp) < 0) {
+        sioc = connect_at_once(&addr->u.q_unix, errp);
+        if (!sioc) {
             return NULL;
         }
     } else {
@@ -156,6 +203,8 @@ HandOverCheck *qmp_migrate_protected_vm(bool has_exec, strList *exec,
                          has_on_success ? on_success
                                         : HAND_OVER_ON_SUCCESS_QUIT,
                          has_timeout ? timeout : HAND_OVER_TIMEOUT_MS,
+                         has_downtime_limit ? downtime_limit
+                                            : HAND_OVER_DOWNTIME_MS,
                          own_argv, start_ns, errp)) {
         if (child) {
             g_free(hand_over_child_kill(child));
@@ -228,7 +277,7 @@ void hmp_migrate_protected_vm(Monitor *mon, const QDict *qdict)
     check = qmp_migrate_protected_vm(exec != NULL, exec, uri, true, check_only,
                                      true, stay ? HAND_OVER_ON_SUCCESS_STAY
                                                 : HAND_OVER_ON_SUCCESS_QUIT,
-                                     false, 0, &err);
+                                     false, 0, false, 0, &err);
     if (hmp_handle_error(mon, err)) {
         return;
     }

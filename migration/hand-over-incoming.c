@@ -30,11 +30,14 @@
 #include "hand-over-check.h"
 #include "hand-over-peer.h"
 #include "hand-over-ram.h"
+#include "hand-over-requests.h"
 #include "hand-over-sections.h"
 #include "hand-over-wire.h"
 #include "load-words.h"
 #include "migration.h"
+#include "migration/global_state.h"
 #include "migration/misc.h"
+#include "options.h"
 #include "qemu-file.h"
 #include "trace.h"
 
@@ -56,7 +59,6 @@ static struct {
     GArray *vms;            /* descriptors of what may have the guest */
     HandOverWire *unused;   /* to a source that can still have its guest back */
     VMChangeStateEntry *start;
-    int saved_mode;
     int stderr_fd;          /* of the source, -1: ours is our own */
 } incoming = { .peer.pidfd = -1, .stderr_fd = -1 };
 
@@ -252,7 +254,7 @@ static void incoming_end(void)
 {
     load_words_end();
     incoming.active = false;
-    migrate_get_current()->parameters.mode = incoming.saved_mode;
+    migrate_mode_unfix();
     hand_over_peer_clear(&incoming.peer);
     g_clear_pointer(&incoming.vms, g_array_unref);
     hand_over_wire_free(incoming.wire);
@@ -300,12 +302,10 @@ static bool coroutine_fn peek_magic(QIOChannel *ioc, uint32_t magic)
 /* @ioc is the way to a source */
 static void incoming_begin(QIOChannel *ioc)
 {
-    MigrationState *s = migrate_get_current();
-
     incoming.active = true;
     incoming.wire = hand_over_wire_new(ioc, "source");
-    incoming.saved_mode = s->parameters.mode;
-    s->parameters.mode = MIG_MODE_HAND_OVER;
+    migrate_mode_fix(MIG_MODE_HAND_OVER);
+    hand_over_requests_hold();
     load_words_begin();
     trace_hand_over_incoming();
 }
@@ -470,6 +470,7 @@ bool hand_over_incoming_take(Error **errp)
     hand_over_listeners_take();
     trace_hand_over_taken();
     incoming_end();
+    hand_over_requests_arrived(runstate_is_live(global_state_get_runstate()));
     return true;
 }
 
@@ -496,4 +497,5 @@ void hand_over_incoming_failed(const Error *err)
     /* The source may be writing a stream that nobody reads any more */
     qio_channel_shutdown(incoming.wire->ioc, QIO_CHANNEL_SHUTDOWN_READ, NULL);
     incoming_end();
+    hand_over_requests_drop();
 }

@@ -16,7 +16,11 @@ typedef struct MigrationState MigrationState;
 typedef struct Monitor Monitor;
 typedef struct HandOverChild HandOverChild;
 
-#define HAND_OVER_TIMEOUT_MS 30000
+/* A large guest's QEMU takes its time to start: the guest runs meanwhile */
+#define HAND_OVER_TIMEOUT_MS 120000
+
+/* How long the guest may stand still until the destination is told to take it */
+#define HAND_OVER_DOWNTIME_MS 2000
 
 /*
  * Main thread: append what makes a hand-over of this guest impossible now to
@@ -45,12 +49,14 @@ bool hand_over_blockers_to_error(const HandOverBlockerList *list,
  * @child: that QEMU, where this process has started it; ownership passes if
  *         true is returned
  * @own_argv: it was started with this process's own command line
- * @timeout_ms: for each step that waits for it, in ms
+ * @timeout_ms: for each step that waits for it while the guest runs, in ms
+ * @downtime_ms: how long the guest may stand still before "commit", in ms
  * @start_ns: when the command was given (QEMU_CLOCK_REALTIME)
  */
 bool hand_over_begin(HandOverChild *child, QIOChannelSocket *sioc,
                      HandOverOnSuccess on_success, uint32_t timeout_ms,
-                     bool own_argv, int64_t start_ns, Error **errp);
+                     uint32_t downtime_ms, bool own_argv, int64_t start_ns,
+                     Error **errp);
 
 /*
  * Source: a migration that begins as an ordinary one.

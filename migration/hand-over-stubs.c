@@ -9,6 +9,7 @@
 #include "qapi/qapi-commands-migration.h"
 #include "monitor/hmp.h"
 #include "hand-over-internal.h"
+#include "hand-over-requests.h"
 
 bool hand_over_guest_is_gone(Error **errp)
 {
@@ -160,6 +161,15 @@ void hand_over_guest_used(void)
 {
 }
 
+bool hand_over_in_flight(Error **errp)
+{
+    return false;
+}
+
+void hand_over_requests_init(void)
+{
+}
+
 void hand_over_incoming_failed(const Error *err)
 {
 }
@@ -181,7 +191,8 @@ HandOverCheck *qmp_migrate_protected_vm(bool has_exec, strList *exec,
                                         bool check_only, bool has_on_success,
                                         HandOverOnSuccess on_success,
                                         bool has_timeout, uint32_t timeout,
-                                        Error **errp)
+                                        bool has_downtime_limit,
+                                        uint32_t downtime_limit, Error **errp)
 {
     hand_over_is_blocked(errp);
     return NULL;

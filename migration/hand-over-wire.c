@@ -285,6 +285,7 @@ wire_read(HandOverWire *wire, void *buf, size_t len, int64_t deadline,
                                     wire->peer);
             return false;
         } else if (ret == 0) {
+            wire->closed = true;
             if (done == 0 && eof) {
                 *eof = true;
                 error_setg(errp, "the %s closed the connection", wire->peer);
@@ -349,6 +350,7 @@ hand_over_recv(HandOverWire *wire, HandOverMessageType type, int64_t deadline,
     } else if (msg->type != type &&
                (msg->type == HAND_OVER_MESSAGE_TYPE_REFUSED ||
                 msg->type == HAND_OVER_MESSAGE_TYPE_ABORT)) {
+        wire->refused = true;
         error_setg(errp, "the %s gave up: %s", wire->peer,
                    msg->u.refused.reason);
     } else if (msg->type != type) {

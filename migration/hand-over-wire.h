@@ -93,6 +93,8 @@ typedef struct HandOverHeader {
  * @greeted: "hello" was sent
  * @peer_version: the newest that the peer speaks, 0: it has not said "hello"
  * @peer: for messages: "source" or "destination"
+ * @closed: the peer has closed its end, at a message's boundary or not
+ * @refused: it has said "refused" or "abort"
  */
 typedef struct HandOverWire {
     QIOChannel *ioc;
@@ -100,6 +102,8 @@ typedef struct HandOverWire {
     bool greeted;
     uint16_t peer_version;
     const char *peer;
+    bool closed;
+    bool refused;
 } HandOverWire;
 
 HandOverWire *hand_over_wire_new(QIOChannel *ioc, const char *peer);

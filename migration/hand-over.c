@@ -24,10 +24,13 @@
 #include "system/runstate.h"
 #include "system/runstate-action.h"
 #include "hand-over-internal.h"
+#include "hand-over-changes.h"
 #include "hand-over-check.h"
 #include "hand-over-exec.h"
+#include "hand-over-limit.h"
 #include "hand-over-peer.h"
 #include "hand-over-ram.h"
+#include "hand-over-requests.h"
 #include "hand-over-sections.h"
 #include "hand-over-wire.h"
 #include "migration.h"
@@ -48,6 +51,7 @@
 typedef struct HandOverSource {
     HandOverOnSuccess on_success;
     int64_t timeout_ns;
+    uint32_t downtime_ms;
     bool own_argv;
     HandOverChild *child;       /* NULL: it was not started by us */
 
@@ -55,7 +59,8 @@ typedef struct HandOverSource {
     HandOverPeer peer;
     uint32_t *claimed;
     size_t n_claimed;
-    char *ram_table;
+    GHashTable *parts;          /* what was offered */
+    HandOverLimit *limit;
     bool silent;                /* the peer's end is closed */
     int peer_vm;                /* the peer's virtual machine, -1: none */
     HandOverWire *unused;       /* where it says that it uses the guest */
@@ -67,10 +72,10 @@ typedef struct HandOverSource {
 
 static HandOverSource *source;
 
-/* The mode parameter's value while the command overrides it, else -1 */
-static int saved_mode = -1;
-
 static bool handed_over;
+
+/* It is not known whether it was: the destination's answer was none */
+static bool undecided;
 
 /*
  * The destination that the guest was handed over to, and that has not used it
@@ -113,7 +118,10 @@ static void __attribute__((constructor)) figures_init(void)
 bool hand_over_guest_is_gone(Error **errp)
 {
     if (qatomic_read(&handed_over)) {
-        error_setg(errp, "The guest was handed over to another QEMU");
+        error_setg(errp, undecided ?
+                   "The guest may be at another QEMU, whose answer was not "
+                   "understood: it does not run here as long as that may be" :
+                   "The guest was handed over to another QEMU");
         return true;
     }
     if (qatomic_read(&kept.lost)) {
@@ -377,6 +385,7 @@ static HandOverSource *source_new(void)
 
     src->on_success = HAND_OVER_ON_SUCCESS_STAY;
     src->timeout_ns = HAND_OVER_TIMEOUT_MS * (int64_t)SCALE_MS;
+    src->downtime_ms = MAX(HAND_OVER_DOWNTIME_MS, migrate_downtime_limit());
     src->peer = HAND_OVER_PEER_INIT;
     src->peer_vm = -1;
     return src;
@@ -393,22 +402,16 @@ static void source_free(HandOverSource *src)
             close(src->peer_vm);
         }
         g_free(src->claimed);
-        g_free(src->ram_table);
+        g_clear_pointer(&src->parts, g_hash_table_unref);
+        hand_over_limit_free(src->limit);
         g_free(src);
-    }
-}
-
-static void restore_mode(MigrationState *s)
-{
-    if (saved_mode >= 0) {
-        s->parameters.mode = saved_mode;
-        saved_mode = -1;
     }
 }
 
 bool hand_over_begin(HandOverChild *child, QIOChannelSocket *sioc,
                      HandOverOnSuccess on_success, uint32_t timeout_ms,
-                     bool own_argv, int64_t start_ns, Error **errp)
+                     uint32_t downtime_ms, bool own_argv, int64_t start_ns,
+                     Error **errp)
 {
     MigrationState *s = migrate_get_current();
 
@@ -416,15 +419,15 @@ bool hand_over_begin(HandOverChild *child, QIOChannelSocket *sioc,
     source = source_new();
     source->on_success = on_success;
     source->timeout_ns = timeout_ms * (int64_t)SCALE_MS;
+    source->downtime_ms = downtime_ms;
     source->own_argv = own_argv;
     source->child = child;
     enter_stage_at(HAND_OVER_STAGE_CONNECT, start_ns);
 
     qio_channel_set_name(QIO_CHANNEL(sioc), "hand-over");
-    saved_mode = s->parameters.mode;
-    s->parameters.mode = MIG_MODE_HAND_OVER;
+    migrate_mode_fix(MIG_MODE_HAND_OVER);
     if (!migration_start_on_channel(s, QIO_CHANNEL(sioc), errp)) {
-        restore_mode(s);
+        migrate_mode_unfix();
         source->child = NULL;
         source_free(source);
         source = NULL;
@@ -438,8 +441,7 @@ void hand_over_source_begin_switched(MigrationState *s)
     /* who was told that a migration begins hears no more of it */
     migration_call_notifiers(s, MIG_EVENT_PRECOPY_FAILED, NULL);
     source = source_new();
-    saved_mode = s->parameters.mode;
-    s->parameters.mode = MIG_MODE_HAND_OVER;
+    migrate_mode_fix(MIG_MODE_HAND_OVER);
     enter_stage(HAND_OVER_STAGE_CONNECT);
 }
 
@@ -575,7 +577,7 @@ static bool source_send_offer(const GArray *vms, Error **errp)
         offer->has_vms = true;
         offer->vms = vms->len;
     }
-    source->ram_table = hand_over_ram_table();
+    source->parts = hand_over_parts();
     bql_unlock();
 
     ok = hand_over_send(source->wire, &msg, -1, errp);
@@ -670,6 +672,7 @@ bool hand_over_source_offer(MigrationState *s, Error **errp)
     if (vms && !kept.lost) {
         keep_begin(s->to_dst_file);
     }
+    source->limit = hand_over_limit_new(ioc);
     enter_stage(HAND_OVER_STAGE_READY);
     return true;
 }
@@ -677,6 +680,7 @@ bool hand_over_source_offer(MigrationState *s, Error **errp)
 void hand_over_source_stopping(MigrationState *s)
 {
     if (migrate_mode() == MIG_MODE_HAND_OVER) {
+        hand_over_requests_hold();
         enter_stage(HAND_OVER_STAGE_STOP);
     }
 }
@@ -684,14 +688,15 @@ void hand_over_source_stopping(MigrationState *s)
 bool hand_over_source_stopped(MigrationState *s, Error **errp)
 {
     const HandOverArch *arch = hand_over_arch();
-    g_autofree char *table = NULL;
+    g_autoptr(GHashTable) parts = NULL;
 
     if (migrate_mode() != MIG_MODE_HAND_OVER) {
         return true;
     }
-    table = hand_over_ram_table();
-    if (strcmp(table, source->ram_table)) {
-        error_setg(errp, "the guest's RAM blocks changed during the hand-over");
+    hand_over_limit_arm(source->limit, source->downtime_ms);
+    hand_over_requests_collect();
+    parts = hand_over_parts();
+    if (!hand_over_parts_same(source->parts, parts, errp)) {
         return false;
     }
     enter_stage(HAND_OVER_STAGE_SAVE);
@@ -742,10 +747,55 @@ static bool source_point_of_no_return(MigrationState *s, Error **errp)
     return true;
 }
 
+/* The destination has the guest, and may not have used it yet */
+static void source_gone(void)
+{
+    qatomic_set(&handed_over, true);
+    if (source->on_success == HAND_OVER_ON_SUCCESS_STAY &&
+        source->wire->version >= 2) {
+        source->unused = hand_over_wire_dup(source->wire);
+    }
+    if (!source->unused) {
+        keep_end();
+    }
+}
+
+/*
+ * There is no "done": does that tell that the destination has not got the guest?
+ * It does if it has refused, or has closed its end, which it does not do in the
+ * middle of a message unless it dies there.
+ */
+static bool source_answer_is_no(void)
+{
+    return source->wire->refused || source->silent ||
+           (source->wire->closed &&
+            hand_over_peer_wait_death(&source->peer, DEATH_TIMEOUT_NS));
+}
+
+/*
+ * Nothing limits how long the guest stands still from here on.  True, with @errp
+ * set to that instead of what it was, where the limit has been reached.
+ */
+static bool source_was_too_slow(Error **errp)
+{
+    if (!source->limit || !hand_over_limit_disarm(source->limit)) {
+        return false;
+    }
+    if (errp) {
+        error_free(*errp);
+        *errp = NULL;
+    }
+    error_setg(errp, "the destination did not load the device state in %u ms, "
+               "for which the guest may stand still (downtime-limit)",
+               source->downtime_ms);
+    return true;
+}
+
 bool hand_over_source_commit(MigrationState *s, Error **errp)
 {
     ERRP_GUARD();
     g_autoptr(HandOverMessage) loaded = NULL, done = NULL;
+    bool committed;
 
     if (migrate_mode() != MIG_MODE_HAND_OVER) {
         return true;
@@ -760,18 +810,33 @@ bool hand_over_source_commit(MigrationState *s, Error **errp)
         figures.device_state_bytes = qemu_file_transferred(s->to_dst_file);
     }
     enter_stage(HAND_OVER_STAGE_LOAD);
-    loaded = hand_over_recv(source->wire, HAND_OVER_MESSAGE_TYPE_LOADED,
-                            source_deadline(), NULL, &source->silent, errp);
-    if (!loaded || !source_point_of_no_return(s, errp)) {
+    /* (it is the limit that ends this) */
+    loaded = hand_over_recv(source->wire, HAND_OVER_MESSAGE_TYPE_LOADED, -1,
+                            NULL, &source->silent, errp);
+    if (source_was_too_slow(errp) || !loaded ||
+        !source_point_of_no_return(s, errp)) {
         return false;
     }
 
     enter_stage(HAND_OVER_STAGE_COMMIT);
-    if (hand_over_send_type(source->wire, HAND_OVER_MESSAGE_TYPE_COMMIT,
-                            errp)) {
+    committed = hand_over_send_type(source->wire, HAND_OVER_MESSAGE_TYPE_COMMIT,
+                                    errp);
+    if (committed) {
         /* No deadline: it may have the guest, and not have said so yet */
         done = hand_over_recv(source->wire, HAND_OVER_MESSAGE_TYPE_DONE, -1,
                               NULL, &source->silent, errp);
+    }
+    if (!done && committed && !source_answer_is_no()) {
+        /*
+         * What it said, or why that could not be read, does not tell whether it
+         * has the guest.
+         */
+        error_prepend(errp, "it is not known whether the destination has the "
+                      "guest, which does not go on here: ");
+        source->on_success = HAND_OVER_ON_SUCCESS_STAY;
+        undecided = true;
+        source_gone();
+        return false;
     }
     if (!done) {
         /*
@@ -787,14 +852,8 @@ bool hand_over_source_commit(MigrationState *s, Error **errp)
         }
         return false;
     }
-    qatomic_set(&handed_over, true);
-    if (source->on_success == HAND_OVER_ON_SUCCESS_STAY &&
-        source->wire->version >= 2) {
-        source->unused = hand_over_wire_dup(source->wire);
-    }
-    if (!source->unused) {
-        keep_end();
-    }
+    undecided = false;
+    source_gone();
     enter_stage(HAND_OVER_STAGE_DONE);
     return true;
 }
@@ -804,13 +863,24 @@ bool hand_over_source_refused(MigrationState *s, Error **errp)
     g_autoptr(HandOverMessage) msg = NULL;
     Error *err = NULL;
 
-    /* There is a "refused" to be read if the destination stopped reading */
     if (migrate_mode() != MIG_MODE_HAND_OVER || !source || !source->wire ||
         s->state == MIGRATION_STATUS_CANCELLING) {
         return false;
     }
+    if (source_was_too_slow(errp)) {
+        return true;
+    }
+    /*
+     * There is a "refused" to be read if the destination stopped reading, and
+     * none where it has nothing to do with what went wrong
+     */
+    if (!qemu_file_get_error(s->to_dst_file)) {
+        return false;
+    }
     msg = hand_over_recv(source->wire, HAND_OVER_MESSAGE_TYPE_REFUSED,
-                         source_deadline(), NULL, &source->silent, &err);
+                         qemu_clock_get_ns(QEMU_CLOCK_REALTIME) +
+                         source->downtime_ms * (int64_t)SCALE_MS, NULL,
+                         &source->silent, &err);
     if (msg) {
         error_setg(errp, "the destination gave up: %s", msg->u.refused.reason);
     } else if (source->silent) {
@@ -864,13 +934,20 @@ void hand_over_source_finish(MigrationState *s)
 
 void hand_over_source_restore(MigrationState *s)
 {
-    if (migrate_mode() != MIG_MODE_HAND_OVER || !source) {
+    if (migrate_mode() != MIG_MODE_HAND_OVER || !source ||
+        qatomic_read(&handed_over)) {
         return;
     }
     source->committed = false;
     if (source->released) {
         hand_over_resources_restore();
         source->released = false;
+    }
+    if (kept.lost) {
+        /* with what it has asked for, which is in the stream that is kept */
+        hand_over_requests_drop();
+    } else {
+        hand_over_requests_here(runstate_is_live(s->vm_old_state));
     }
 }
 
@@ -915,6 +992,12 @@ static gboolean unused_settle(QIOChannel *ioc, GIOCondition condition,
             hand_over_resources_restore();
         }
         qatomic_set(&handed_over, false);
+        undecided = false;
+        if (kept.lost) {
+            hand_over_requests_drop();
+        } else {
+            hand_over_requests_here(true);
+        }
         if (runstate_check(RUN_STATE_POSTMIGRATE)) {
             runstate_set(RUN_STATE_PAUSED);
         }
@@ -965,6 +1048,13 @@ void hand_over_source_cleanup(MigrationState *s)
         /* it was running, and does not again */
         runstate_set(RUN_STATE_PAUSED);
     }
+    if (qatomic_read(&handed_over)) {
+        hand_over_requests_gone();
+        if (runstate_check(RUN_STATE_FINISH_MIGRATE)) {
+            /* undecided: it was running, and may run elsewhere */
+            runstate_set(RUN_STATE_POSTMIGRATE);
+        }
+    }
     if (source && qatomic_read(&handed_over) &&
         source->on_success == HAND_OVER_ON_SUCCESS_QUIT) {
         /* as qmp_quit() does */
@@ -976,7 +1066,6 @@ void hand_over_source_cleanup(MigrationState *s)
     }
     source_free(source);
     source = NULL;
-    restore_mode(s);
 }
 
 bool hand_over_source_can_cancel(Error **errp)

@@ -65,6 +65,14 @@ void hand_over_arch_register(const HandOverArch *arch);
 bool hand_over_guest_is_gone(Error **errp);
 
 /*
+ * Is the guest on its way from this process to another one, or from another one
+ * to this?  Then nobody knows yet who will have it, and whoever asks for something
+ * that would make it run, or become another one, has to ask again.  True with
+ * @errp set to that.  BQL held.
+ */
+bool hand_over_in_flight(Error **errp);
+
+/*
  * Main thread: if the guest was handed over, look whether it has come back: the
  * destination has died, and had not run it.
  */

@@ -7,7 +7,8 @@
  * they say to each other, descriptors included.  So it can stop the exchange
  * before any message, and there kill, refuse or cancel.
  *
- * The guest is a ROM of a few bytes that counts in RAM.
+ * The guest is a ROM of a few bytes that counts in RAM; there is another one that
+ * resets itself all the time.
  *
  * SPDX-License-Identifier: GPL-2.0-or-later
  */
@@ -26,6 +27,8 @@
 #include "libqmp.h"
 
 #define COUNTER 0x8000
+#define BOOTS   0x8004          /* how often the guest was reset, and 1 */
+#define LOOP    0xf0005         /* where it counts */
 
 /* As migration/hand-over-wire.h has it */
 #define MAGIC 0x51484f56
@@ -82,6 +85,8 @@ static void vm_child_setup(void *opaque)
     prctl(PR_SET_PDEATHSIG, SIGKILL);
 }
 
+static QDict *vm_command(Vm *vm, const char *fmt, ...) G_GNUC_PRINTF(2, 3);
+
 /* The monitor is a socket that this process listens on: nothing to wait for */
 static void vm_start(Vm *vm, const char *name, const char *extra)
 {
@@ -111,11 +116,11 @@ static void vm_start(Vm *vm, const char *name, const char *extra)
     resp = qmp_fd_receive(vm->qmp);
     g_assert(qdict_haskey(resp, "QMP"));
     qobject_unref(resp);
-    qobject_unref(qmp_fd(vm->qmp, "{'execute': 'qmp_capabilities'}"));
+    /* (events may come before it is answered) */
+    qobject_unref(vm_command(vm, "{'execute': 'qmp_capabilities'}"));
 }
 
 /* What a command returns, or its whole response where that is an error */
-static QDict *vm_command(Vm *vm, const char *fmt, ...) G_GNUC_PRINTF(2, 3);
 static QDict *vm_command(Vm *vm, const char *fmt, ...)
 {
     va_list ap;
@@ -150,16 +155,44 @@ static bool vm_is_running(Vm *vm)
     return running;
 }
 
-static uint32_t vm_counter(Vm *vm)
+/* What the human monitor says to @line, to be freed with g_free() */
+static char *vm_hmp(Vm *vm, const char *line)
 {
     QDict *resp = vm_command(vm, "{'execute': 'human-monitor-command',"
-                             " 'arguments': {'command-line': %s}}",
-                             "xp /1wx " stringify(COUNTER));
-    const char *text = qdict_get_str(resp, "return");
-    uint32_t value = g_ascii_strtoull(strstr(text, ": ") + 2, NULL, 16);
+                             " 'arguments': {'command-line': %s}}", line);
+    char *text = g_strdup(qdict_get_str(resp, "return"));
 
     qobject_unref(resp);
-    return value;
+    return text;
+}
+
+static uint32_t vm_word(Vm *vm, unsigned address)
+{
+    g_autofree char *line = g_strdup_printf("xp /1wx 0x%x", address);
+    g_autofree char *text = vm_hmp(vm, line);
+
+    return g_ascii_strtoull(strstr(text, ": ") + 2, NULL, 16);
+}
+
+static uint32_t vm_counter(Vm *vm)
+{
+    return vm_word(vm, COUNTER);
+}
+
+static bool vm_is_in_state(Vm *vm, const char *state)
+{
+    QDict *status = vm_command(vm, "{'execute': 'query-status'}");
+    bool is = !strcmp(qdict_get_str(status, "status"), state);
+
+    qobject_unref(status);
+    return is;
+}
+
+static void vm_wait_state(Vm *vm, const char *state)
+{
+    while (!vm_is_in_state(vm, state)) {
+        /* as below */
+    }
 }
 
 static void vm_wait_running(Vm *vm)
@@ -701,6 +734,9 @@ static const Case cases[] = {
     { "adopted", false, GARBAGE, SOURCE, "failed", "magic" },
     { "stream", true, GARBAGE, SOURCE, "failed" },
     { "loaded", false, GARBAGE, SOURCE, "failed", "magic" },
+    /* it has the guest, and its answer does not tell */
+    { "done", false, GARBAGE, DESTINATION, "failed", "is not known" },
+    { "done", false, CUT, DESTINATION, "failed", "is not known" },
 
     { "ram", true, NO_DESCRIPTOR, SOURCE, "failed",
       "came with 0 descriptors, it announced 1" },
@@ -749,7 +785,9 @@ static void hand_over(Vm *source, const char *to)
     g_autofree char *uri = g_strdup_printf("unix:%s", path);
     QDict *resp = vm_command(source, "{'execute': 'migrate-protected-vm',"
                              " 'arguments': {'uri': %s,"
-                             " 'on-success': 'stay'}}", uri);
+                             " 'on-success': 'stay',"
+                             /* what a slow machine needs is not the question */
+                             " 'downtime-limit': 60000}}", uri);
 
     g_assert_true(qdict_haskey(resp, "blockers"));
     qobject_unref(resp);
@@ -1432,6 +1470,495 @@ static void test_open_socket(void)
     vm_kill(&vm);
 }
 
+/*
+ * Run states, and what was asked for before the guest stood still: at whoever
+ * has the guest, each as it was, and once
+ */
+
+/* Function 3 of the PIIX has its ports at 0x600 (a firmware would see to that) */
+#define PM_PORTS \
+    "o/w 0xcf8 0x80000b40", "o/w 0xcfc 0x601", \
+    "o/w 0xcf8 0x80000b80", "o/b 0xcfc 1"
+
+/* A disk whose every sector is bad, and the guest's attempt to read one */
+#define BAD_DISK "-drive if=none,id=d,driver=blkdebug,image.driver=null-co," \
+                 "inject-error.0.event=none " \
+                 "-device ide-hd,bus=ide.0,drive=d,rerror=stop"
+#define READ_SECTOR "o/b 0x1f6 0xe0", "o/b 0x1f2 1", "o/b 0x1f7 0x20"
+
+typedef struct State {
+    const char *name;       /* as query-status has it, or what is asked for */
+    const char *state;      /* what it leads to, NULL: @name */
+    const char *options;
+    const char *hmp[8];     /* what brings the guest there */
+    bool reset;             /* it is reset by that */
+} State;
+
+static const State states[] = {
+    { "prelaunch", .options = "-S" },
+    { "paused", .hmp = { "stop" } },
+    { "shutdown", .options = "-action shutdown=pause",
+      .hmp = { PM_PORTS, "o/h 0x604 0x2000" } },
+    { "suspended", .hmp = { PM_PORTS, "o/h 0x604 0x2400" } },
+    { "guest-panicked", .options = "-device pvpanic -action panic=pause",
+      .hmp = { "o/b 0x505 1" } },
+    { "watchdog", .options = "-device ib700 -action watchdog=pause",
+      .hmp = { "o/b 0x443 15" } },
+    { "io-error", .options = BAD_DISK, .hmp = { READ_SECTOR } },
+    { "debug" },            /* debug_breakpoint() */
+};
+
+/* What is asked for while the guest stands still, and has not left */
+static const State requests[] = {
+    { "reset", "running", .hmp = { "o/b 0xcf9 6" }, .reset = true },
+    { "shutdown", "shutdown", .options = "-action shutdown=pause",
+      .hmp = { PM_PORTS, "o/h 0x604 0x2000" } },
+    { "suspend", "suspended", .hmp = { PM_PORTS, "o/h 0x604 0x2400" } },
+    { "stop", "io-error", .options = BAD_DISK, .hmp = { READ_SECTOR } },
+};
+
+typedef struct StateTest {
+    const State *state;
+    bool refused;           /* the destination refuses the guest */
+} StateTest;
+
+static void add_state_test(const char *group, const State *state,
+                           void (*func)(const void *), bool refused)
+{
+    g_autofree char *path = g_strdup_printf("/hand-over/%s/%s%s", group,
+                                            state->name,
+                                            refused ? "-refused" : "");
+    StateTest *test = g_new(StateTest, 1);
+
+    *test = (StateTest) { state, refused };
+    g_test_add_data_func_full(path, test, func, g_free);
+}
+
+static void rsp_send(int fd, const char *command)
+{
+    g_autofree char *packet = NULL;
+    uint8_t sum = 0;
+    char c;
+
+    for (const char *p = command; *p; p++) {
+        sum += *p;
+    }
+    packet = g_strdup_printf("$%s#%02x", command, sum);
+    g_assert_cmpint(write(fd, packet, strlen(packet)), ==, strlen(packet));
+    do {
+        g_assert_cmpint(read(fd, &c, 1), ==, 1);
+    } while (c != '+');
+}
+
+/* The guest runs into a breakpoint.  Returns the debugger's connection. */
+static int debug_breakpoint(Vm *vm)
+{
+    g_autofree char *path = tmp_path("gdb");
+    g_autofree char *where = g_strdup_printf("Z0,%x,1", LOOP);
+    int fd = connect_unix(path);
+
+    g_assert_cmpint(fd, >=, 0);
+    vm_wait_state(vm, "paused");
+    rsp_send(fd, "?");
+    rsp_send(fd, where);
+    rsp_send(fd, "c");
+    vm_wait_state(vm, "debug");
+    return fd;
+}
+
+static void vm_hmp_lines(Vm *vm, const char *const *lines)
+{
+    for (; *lines; lines++) {
+        g_autofree char *text = vm_hmp(vm, *lines);
+
+        g_assert_cmpstr(text, ==, "");
+    }
+}
+
+/*
+ * The source's guest is handed over by a proxy, which the destination's answer does
+ * not pass where that is to be refused
+ */
+static void state_begin(const StateTest *t, Proxy *proxy, Vm *source,
+                        Vm *destination, const char *more)
+{
+    g_autofree char *incoming = tmp_path("incoming");
+    const char *opts = t->state->options ? t->state->options : "";
+    g_autofree char *source_opts = g_strdup_printf(MACHINE " %s %s", opts, more);
+    g_autofree char *dest_opts = g_strdup_printf(
+        MACHINE " %s -incoming unix:%s", strcmp(opts, "-S") ? opts : "",
+        incoming);
+
+    *proxy = (Proxy) { .at = t->refused ? "loaded" : "none",
+                       .action = t->refused ? REFUSE : PASS };
+    unlink(incoming);
+    vm_start(source, "source", source_opts);
+    vm_start(destination, "destination", dest_opts);
+    if (!strcmp(opts, "-S")) {
+        return;
+    }
+    vm_assert_counts(source);
+}
+
+static void state_end(const StateTest *t, Proxy *proxy, Vm *source,
+                      Vm *destination)
+{
+    const char *state = t->state->state ? t->state->state : t->state->name;
+    Vm *here = t->refused ? source : destination;
+    g_autofree char *status = NULL;
+
+    if (t->refused) {
+        proxy_wait(proxy);
+        proxy_go(proxy);
+    }
+    status = vm_wait_migration(source);
+    g_assert_cmpstr(status, ==, t->refused ? "failed" : "completed");
+    if (t->refused) {
+        vm_wait_exit(destination);
+    }
+    vm_wait_state(here, state);
+    if (!strcmp(state, "running")) {
+        vm_assert_counts(here);
+    }
+    if (!t->refused) {
+        g_assert_true(vm_is_in_state(source, "postmigrate"));
+    }
+    g_assert_cmpuint(vm_word(here, BOOTS), ==, t->state->reset ? 2 : 1);
+    vm_kill(source);
+    vm_kill(destination);
+    proxy_end(proxy);
+}
+
+static void test_state(const void *opaque)
+{
+    const StateTest *t = opaque;
+    bool debug = !strcmp(t->state->name, "debug");
+    g_autofree char *incoming = tmp_path("incoming");
+    g_autofree char *gdb = g_strdup_printf("-gdb unix:%s/gdb,server=on,wait=off",
+                                           tmpdir);
+    Vm source, destination;
+    int debugger = -1;
+    Proxy proxy;
+
+    state_begin(t, &proxy, &source, &destination, debug ? gdb : "");
+    if (debug) {
+        debugger = debug_breakpoint(&source);
+    }
+    vm_hmp_lines(&source, t->state->hmp);
+    vm_wait_state(&source, t->state->name);
+    proxy_start(&proxy, incoming);
+    hand_over(&source, "proxy");
+    if (!strcmp(t->state->name, "prelaunch")) {
+        g_autofree char *status = NULL;
+
+        if (t->refused) {
+            proxy_wait(&proxy);
+            proxy_go(&proxy);
+        }
+        status = vm_wait_migration(&source);
+        vm_wait_state(t->refused ? &source : &destination, "prelaunch");
+        qobject_unref(vm_command(t->refused ? &source : &destination,
+                                 "{'execute': 'cont'}"));
+        vm_assert_counts(t->refused ? &source : &destination);
+        vm_kill(&source);
+        vm_kill(&destination);
+        proxy_end(&proxy);
+        return;
+    }
+    state_end(t, &proxy, &source, &destination);
+    if (debug) {
+        close(debugger);
+    }
+}
+
+static void vm_set_capability(Vm *vm, const char *name)
+{
+    QDict *resp = vm_command(vm, "{'execute': 'migrate-set-capabilities',"
+                             " 'arguments': {'capabilities': ["
+                             "  {'capability': %s, 'state': true}]}}", name);
+
+    g_assert_false(qdict_haskey(resp, "error"));
+    qobject_unref(resp);
+}
+
+static void vm_wait_pre_switchover(Vm *vm)
+{
+    for (;;) {
+        g_autofree char *status = vm_migration_status(vm);
+
+        if (!strcmp(status, "pre-switchover")) {
+            return;
+        }
+        g_assert_cmpstr(status, !=, "failed");
+    }
+}
+
+static void vm_migrate_continue(Vm *vm)
+{
+    QDict *resp = vm_command(vm, "{'execute': 'migrate-continue',"
+                             " 'arguments': {'state': 'pre-switchover'}}");
+
+    g_assert_false(qdict_haskey(resp, "error"));
+    qobject_unref(resp);
+}
+
+/* As if the guest had asked for it just before it was stopped */
+static void test_request(const void *opaque)
+{
+    const StateTest *t = opaque;
+    g_autofree char *incoming = tmp_path("incoming");
+    Vm source, destination;
+    Proxy proxy;
+
+    state_begin(t, &proxy, &source, &destination, "");
+    vm_set_capability(&source, "pause-before-switchover");
+    proxy_start(&proxy, incoming);
+    hand_over(&source, "proxy");
+    vm_wait_pre_switchover(&source);
+    vm_hmp_lines(&source, t->state->hmp);
+    vm_assert_stands_still(&source);
+    g_assert_cmpuint(vm_word(&source, BOOTS), ==, 1);
+    vm_migrate_continue(&source);
+    state_end(t, &proxy, &source, &destination);
+}
+
+/* A guest that does nothing but reset itself goes on doing so */
+static void test_reset_loop(void)
+{
+    g_autofree char *rom = tmp_path("rom-resets");
+    g_autofree char *incoming = tmp_path("incoming");
+    g_autofree char *opts = g_strdup_printf(MACHINE " -bios %s", rom);
+    g_autofree char *dest_opts = g_strdup_printf("%s -incoming unix:%s", opts,
+                                                 incoming);
+    Vm source, destination;
+
+    vm_start(&source, "source", opts);
+    for (int i = 0; i < 5; i++) {
+        g_autofree char *status = NULL;
+
+        vm_assert_counts(&source);
+        unlink(incoming);
+        vm_start(&destination, "destination", dest_opts);
+        hand_over(&source, "incoming");
+        status = vm_wait_migration(&source);
+        g_assert_cmpstr(status, ==, "completed");
+        vm_wait_running(&destination);
+        vm_assert_counts(&destination);
+        vm_kill(&source);
+        source = destination;
+    }
+    vm_kill(&source);
+}
+
+/* What is refused between the guest's stop and its start */
+static void test_in_flight(void)
+{
+    static const char *const commands[] = {
+        "stop", "system_reset", "system_powerdown", "inject-nmi",
+    };
+    g_autofree char *incoming = tmp_path("incoming");
+    g_autofree char *status = NULL;
+    Proxy proxy = { .at = "loaded" };
+    Vm source, destination;
+
+    start_pair(&source, &destination, MACHINE, MACHINE);
+    proxy_start(&proxy, incoming);
+    hand_over(&source, "proxy");
+    proxy_wait(&proxy);
+    for (size_t i = 0; i < ARRAY_SIZE(commands); i++) {
+        vm_error(&source, commands[i], "being handed over to another QEMU");
+    }
+    for (size_t i = 1; i < ARRAY_SIZE(commands); i++) {
+        vm_error(&destination, commands[i], "being handed over to this QEMU");
+    }
+    vm_error(&source, "cont", "not finalized");
+    /* what no command asks for: it must not be done to the RAM of both */
+    g_free(vm_hmp(&source, "o/b 0xcf9 6"));
+    g_free(vm_hmp(&destination, "o/b 0xcf9 6"));
+    vm_assert_stands_still(&source);
+    proxy_go(&proxy);
+    status = vm_wait_migration(&source);
+    g_assert_cmpstr(status, ==, "completed");
+    vm_wait_running(&destination);
+    vm_assert_counts(&destination);
+    g_assert_cmpuint(vm_word(&destination, BOOTS), ==, 1);
+    vm_kill(&source);
+    vm_kill(&destination);
+    proxy_end(&proxy);
+}
+
+/*
+ * What happens between the offer and the end
+ */
+
+static void vm_set_mode(Vm *vm, const char *mode)
+{
+    QDict *resp = vm_command(vm, "{'execute': 'migrate-set-parameters',"
+                             " 'arguments': {'mode': %s}}", mode);
+
+    g_assert_false(qdict_haskey(resp, "error"));
+    qobject_unref(resp);
+}
+
+static void test_mode_is_fixed(void)
+{
+    static const char *const at[] = { "offer", "adopted", "loaded", "done" };
+
+    for (size_t i = 0; i < ARRAY_SIZE(at); i++) {
+        g_autofree char *incoming = tmp_path("incoming");
+        g_autofree char *status = NULL;
+        Proxy proxy = { .at = at[i], .from_source = !strcmp(at[i], "offer") };
+        Vm source, destination;
+
+        start_pair(&source, &destination, MACHINE, MACHINE);
+        proxy_start(&proxy, incoming);
+        hand_over(&source, "proxy");
+        proxy_wait(&proxy);
+        vm_set_mode(&source, i % 2 ? "normal" : "cpr-reboot");
+        vm_set_mode(&destination, i % 2 ? "cpr-reboot" : "normal");
+        proxy_go(&proxy);
+        status = vm_wait_migration(&source);
+        g_assert_cmpstr(status, ==, "completed");
+        ends_running(&source, &destination);
+        proxy_end(&proxy);
+    }
+}
+
+/* The hand-over fails before long, as @words say, and the guest goes on */
+static void ends_changed(Vm *source, Vm *destination, const char *words)
+{
+    g_autofree char *status = vm_wait_migration(source);
+    g_autofree char *error = vm_migration_error(source);
+
+    g_assert_cmpstr(status, ==, "failed");
+    g_assert_nonnull(error);
+    g_assert_nonnull(strstr(error, words));
+    vm_wait_exit(destination);
+    vm_assert_counts(source);
+    vm_kill(source);
+}
+
+/* The guest lets go of a device that was to be unplugged long before */
+static void test_changed_device(void)
+{
+    const char *opts = MACHINE " -device virtio-balloon,id=b,addr=4";
+    g_autofree char *incoming = tmp_path("incoming");
+    Proxy proxy = { .at = "adopted" };
+    int64_t begin;
+    Vm source, destination;
+
+    start_pair(&source, &destination, opts, opts);
+    qobject_unref(vm_command(&source, "{'execute': 'device_del',"
+                             " 'arguments': {'id': 'b'}}"));
+    proxy_start(&proxy, incoming);
+    hand_over(&source, "proxy");
+    proxy_wait(&proxy);
+    g_free(vm_hmp(&source, "o/w 0xae08 0x10"));
+    begin = g_get_monotonic_time();
+    proxy_go(&proxy);
+    ends_changed(&source, &destination, "virtio-balloon' (instance 0) is gone");
+    /* nobody waits for words of a destination that has no reason for any */
+    g_assert_cmpint(g_get_monotonic_time() - begin, <, 15 * G_USEC_PER_SEC);
+    proxy_end(&proxy);
+}
+
+/* A medium is changed while a management tool has the guest stand still */
+static void test_changed_image(void)
+{
+    g_autofree char *a = tmp_path("a.iso");
+    g_autofree char *b = tmp_path("b.iso");
+    g_autofree char *opts = g_strdup_printf(
+        MACHINE " -drive if=none,id=d,media=cdrom,format=raw,file=%s "
+        "-device ide-cd,id=cd,drive=d", a);
+    Vm source, destination;
+    QDict *resp;
+
+    g_assert_true(g_file_set_contents(a, "12345678", 8, NULL));
+    g_assert_true(g_file_set_contents(b, "12345678", 8, NULL));
+    start_pair(&source, &destination, opts, opts);
+    vm_set_capability(&source, "pause-before-switchover");
+    hand_over(&source, "incoming");
+    vm_wait_pre_switchover(&source);
+    resp = vm_command(&source, "{'execute': 'blockdev-change-medium',"
+                      " 'arguments': {'id': 'cd', 'format': 'raw',"
+                      " 'filename': %s}}", b);
+    g_assert_false(qdict_haskey(resp, "error"));
+    qobject_unref(resp);
+    vm_migrate_continue(&source);
+    ends_changed(&source, &destination, "drive 'd' was '");
+}
+
+/*
+ * Nobody waits without limit
+ */
+
+/* A process that hangs, and does not accept */
+static void test_limit_connect(void)
+{
+    g_autofree char *path = tmp_path("hangs");
+    g_autofree char *uri = g_strdup_printf("unix:%s", path);
+    int listener = listen_unix(path);
+    int clients[2];
+    QDict *resp;
+    Vm vm;
+
+    for (size_t i = 0; i < ARRAY_SIZE(clients); i++) {
+        clients[i] = connect_unix(path);
+        g_assert_cmpint(clients[i], >=, 0);
+    }
+    vm_start(&vm, "source", MACHINE);
+    resp = vm_command(&vm, "{'execute': 'migrate-protected-vm',"
+                      " 'arguments': {'uri': %s}}", uri);
+    g_assert_true(qdict_haskey(resp, "error"));
+    g_assert_nonnull(strstr(qdict_get_str(qdict_get_qdict(resp, "error"),
+                                          "desc"), "nobody accepts"));
+    qobject_unref(resp);
+    vm_assert_counts(&vm);
+    close(clients[0]);
+    close(clients[1]);
+    close(listener);
+    vm_kill(&vm);
+}
+
+/* A destination that stalls before @at: the guest does not stand still for long */
+static void check_limit(const char *at, const char *opts)
+{
+    g_autofree char *incoming = tmp_path("incoming");
+    g_autofree char *path = tmp_path("proxy");
+    g_autofree char *uri = g_strdup_printf("unix:%s", path);
+    g_autofree char *status = NULL, *error = NULL;
+    Proxy proxy = { .at = at, .from_source = !strcmp(at, "stream") };
+    Vm source, destination;
+
+    start_pair(&source, &destination, opts, opts);
+    proxy_start(&proxy, incoming);
+    qobject_unref(vm_command(&source, "{'execute': 'migrate-protected-vm',"
+                             " 'arguments': {'uri': %s,"
+                             " 'downtime-limit': 200}}", uri));
+    proxy_wait(&proxy);
+    status = vm_wait_migration(&source);
+    error = vm_migration_error(&source);
+    g_assert_cmpstr(status, ==, "failed");
+    g_assert_nonnull(error);
+    g_assert_nonnull(strstr(error, "in 200 ms"));
+    vm_assert_counts(&source);
+    proxy_go(&proxy);
+    vm_wait_exit(&destination);
+    vm_kill(&source);
+    proxy_end(&proxy);
+}
+
+/* With more state than the sockets hold */
+static void test_limit_stream(void)
+{
+    check_limit("stream", MACHINE " -smp 96");
+}
+
+static void test_limit_load(void)
+{
+    check_limit("loaded", MACHINE);
+}
+
 /* A destination that never gets ready is given up on */
 static void test_timeout(void)
 {
@@ -1454,24 +1981,41 @@ static void test_timeout(void)
     vm_kill(&vm);
 }
 
-/* In real mode: inc dword [COUNTER]; jmp back.  The last 64 KiB are a ROM. */
-static void write_rom(void)
+/* The last 64 KiB are a ROM, which begins with @code */
+static void write_rom(const char *name, const uint8_t *code, size_t len)
 {
-    static const uint8_t code[] = {
-        0x66, 0xff, 0x06, COUNTER & 0xff, COUNTER >> 8, 0xeb, 0xf9,
-    };
     static const uint8_t reset[] = { 0xea, 0x00, 0x00, 0x00, 0xf0 };
     g_autofree uint8_t *rom = g_malloc0(64 * 1024);
-    g_autofree char *path = tmp_path("rom");
+    g_autofree char *path = tmp_path(name);
 
-    memcpy(rom, code, sizeof(code));
+    memcpy(rom, code, len);
     memcpy(rom + 0xfff0, reset, sizeof(reset));
     g_assert_true(g_file_set_contents(path, (char *)rom, 64 * 1024, NULL));
 }
 
+static void write_roms(void)
+{
+    /* in real mode: inc dword [BOOTS]; inc dword [COUNTER]; jmp back to that */
+    static const uint8_t counts[] = {
+        0x66, 0xff, 0x06, BOOTS & 0xff, BOOTS >> 8,
+        0x66, 0xff, 0x06, COUNTER & 0xff, COUNTER >> 8, 0xeb, 0xf9,
+    };
+    /*
+     * inc dword [COUNTER]; a moment (mov ecx, 20000; loop) in which QEMU gets
+     * to something else; a reset by port 0xcf9; and nothing if that fails
+     */
+    static const uint8_t resets[] = {
+        0x66, 0xff, 0x06, COUNTER & 0xff, COUNTER >> 8,
+        0x66, 0xb9, 0x20, 0x4e, 0x00, 0x00, 0x67, 0xe2, 0xfd,
+        0xba, 0xf9, 0x0c, 0xb0, 0x06, 0xee, 0xeb, 0xfe,
+    };
+
+    write_rom("rom", counts, sizeof(counts));
+    write_rom("rom-resets", resets, sizeof(resets));
+}
+
 int main(int argc, char **argv)
 {
-    g_autofree char *rom = NULL;
     int ret;
 
     g_test_init(&argc, &argv, NULL);
@@ -1479,7 +2023,7 @@ int main(int argc, char **argv)
     g_assert_nonnull(qemu_binary);
     tmpdir = g_dir_make_tmp("hand-over-test-XXXXXX", NULL);
     g_assert_nonnull(tmpdir);
-    write_rom();
+    write_roms();
     /* a killed QEMU must not kill the test */
     signal(SIGPIPE, SIG_IGN);
 
@@ -1532,13 +2076,27 @@ int main(int argc, char **argv)
                          test_ordinary);
     g_test_add_func("/hand-over/arguments", test_arguments);
     g_test_add_func("/hand-over/open-socket", test_open_socket);
+    for (size_t i = 0; i < ARRAY_SIZE(states); i++) {
+        add_state_test("state", &states[i], test_state, false);
+        add_state_test("state", &states[i], test_state, true);
+    }
+    for (size_t i = 0; i < ARRAY_SIZE(requests); i++) {
+        add_state_test("request", &requests[i], test_request, false);
+        add_state_test("request", &requests[i], test_request, true);
+    }
+    g_test_add_func("/hand-over/request/reset-loop", test_reset_loop);
+    g_test_add_func("/hand-over/request/in-flight", test_in_flight);
+    g_test_add_func("/hand-over/mode-is-fixed", test_mode_is_fixed);
+    g_test_add_func("/hand-over/changed/device", test_changed_device);
+    g_test_add_func("/hand-over/changed/image", test_changed_image);
+    g_test_add_func("/hand-over/limit/connect", test_limit_connect);
+    g_test_add_func("/hand-over/limit/stream", test_limit_stream);
+    g_test_add_func("/hand-over/limit/load", test_limit_load);
     g_test_add_func("/hand-over/timeout", test_timeout);
 
     ret = g_test_run();
 
-    rom = tmp_path("rom");
-    unlink(rom);
-    /* sockets of QEMUs that were killed */
+    /* ROMs, and sockets of QEMUs that were killed */
     {
         g_autoptr(GDir) dir = g_dir_open(tmpdir, 0, NULL);
         const char *name;

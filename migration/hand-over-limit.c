@@ -1,0 +1,79 @@
+/*
+ * Hand-over: how long the guest may stand still
+ *
+ * The migration thread writes the device state with the BQL held, to a socket
+ * that blocks: if the destination does not read, nobody in this process could do
+ * anything about it.  A thread of its own can: it needs no lock.
+ *
+ * SPDX-License-Identifier: GPL-2.0-or-later
+ */
+
+#include "qemu/osdep.h"
+#include "qemu/thread.h"
+#include "hand-over-limit.h"
+
+struct HandOverLimit {
+    QIOChannel *ioc;
+    QemuThread thread;
+    QemuSemaphore armed;
+    QemuSemaphore over;
+    bool running;       /* the thread has not been joined */
+    bool is_armed;
+    uint32_t ms;        /* 0: it was never armed */
+    bool expired;       /* read when the thread was joined */
+};
+
+static void *limit_thread(void *opaque)
+{
+    HandOverLimit *limit = opaque;
+
+    qemu_sem_wait(&limit->armed);
+    if (limit->ms && qemu_sem_timedwait(&limit->over, limit->ms) < 0) {
+        limit->expired = true;
+        qio_channel_shutdown(limit->ioc, QIO_CHANNEL_SHUTDOWN_BOTH, NULL);
+    }
+    return NULL;
+}
+
+HandOverLimit *hand_over_limit_new(QIOChannel *ioc)
+{
+    HandOverLimit *limit = g_new0(HandOverLimit, 1);
+
+    limit->ioc = ioc;
+    object_ref(OBJECT(ioc));
+    qemu_sem_init(&limit->armed, 0);
+    qemu_sem_init(&limit->over, 0);
+    /* made while the guest runs: it is there when it is needed */
+    qemu_thread_create(&limit->thread, "hand-over-limit", limit_thread, limit,
+                       QEMU_THREAD_JOINABLE);
+    limit->running = true;
+    return limit;
+}
+
+void hand_over_limit_arm(HandOverLimit *limit, uint32_t ms)
+{
+    limit->ms = MIN(ms, INT_MAX);
+    limit->is_armed = true;
+    qemu_sem_post(&limit->armed);
+}
+
+bool hand_over_limit_disarm(HandOverLimit *limit)
+{
+    if (limit->running) {
+        qemu_sem_post(limit->is_armed ? &limit->over : &limit->armed);
+        qemu_thread_join(&limit->thread);
+        limit->running = false;
+    }
+    return limit->expired;
+}
+
+void hand_over_limit_free(HandOverLimit *limit)
+{
+    if (limit) {
+        hand_over_limit_disarm(limit);
+        qemu_sem_destroy(&limit->armed);
+        qemu_sem_destroy(&limit->over);
+        object_unref(OBJECT(limit->ioc));
+        g_free(limit);
+    }
+}

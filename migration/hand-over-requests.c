@@ -1,0 +1,249 @@
+/*
+ * Hand-over: what the guest has asked for just before it is stopped
+ *
+ * A guest asks for a reset, for its end or for its suspension in a vCPU's
+ * thread, and the main loop does that a moment later; commands of a monitor, a
+ * device that stops the guest, and a debugger's breakpoint go the same way.  If
+ * the guest is stopped in between, its request is part of its state: it is done
+ * once, by the process that has the guest afterwards.  The other process must not
+ * do it: a reset writes to the guest's RAM, which both have mapped.
+ *
+ * SPDX-License-Identifier: GPL-2.0-or-later
+ */
+
+#include "qemu/osdep.h"
+#include "qemu/cutils.h"
+#include "qemu/error-report.h"
+#include "qapi/error.h"
+#include "qapi/util.h"
+#include "migration/hand-over.h"
+#include "migration/vmstate.h"
+#include "system/runstate.h"
+#include "hand-over-internal.h"
+#include "hand-over-requests.h"
+#include "options.h"
+#include "trace.h"
+
+#define NAME_MAX_LEN 32
+
+/* As they are in the stream: names outlive numbers */
+typedef struct WireRequests {
+    uint8_t reset[NAME_MAX_LEN];
+    uint8_t shutdown[NAME_MAX_LEN];
+    uint8_t vmstop[NAME_MAX_LEN];
+    int32_t exit_code;
+    int32_t wakeup;
+    bool suspend;
+    bool powerdown;
+    bool debug;
+} WireRequests;
+
+static struct {
+    bool in_flight;
+    SystemRequests pending;
+    VMChangeStateEntry *start;
+    WireRequests wire;
+} requests = { .pending.vmstop = RUN_STATE__MAX };
+
+bool hand_over_in_flight(Error **errp)
+{
+    if (!requests.in_flight) {
+        return false;
+    }
+    error_setg(errp, "The guest is being handed over %s: this can be asked for "
+               "when it has arrived, of the QEMU that has it then",
+               hand_over_incoming_active() ? "to this QEMU"
+                                           : "to another QEMU");
+    return true;
+}
+
+static bool requests_any(const SystemRequests *r)
+{
+    return r->reset || r->shutdown || r->wakeup || r->suspend ||
+           r->powerdown || r->debug || r->vmstop != RUN_STATE__MAX;
+}
+
+static void requests_clear(void)
+{
+    requests.pending = (SystemRequests) { .vmstop = RUN_STATE__MAX };
+}
+
+/*
+ * In the stream
+ */
+
+static bool requests_needed(void *opaque)
+{
+    return migrate_mode() == MIG_MODE_HAND_OVER &&
+           requests_any(&requests.pending);
+}
+
+static void requests_name(uint8_t *to, const char *name)
+{
+    assert(strlen(name) < NAME_MAX_LEN);
+    strpadcpy((char *)to, NAME_MAX_LEN, name, '\0');
+}
+
+static int requests_pre_save(void *opaque)
+{
+    const SystemRequests *r = &requests.pending;
+    WireRequests *w = opaque;
+
+    requests_name(w->reset, ShutdownCause_str(r->reset));
+    requests_name(w->shutdown, ShutdownCause_str(r->shutdown));
+    requests_name(w->vmstop, r->vmstop == RUN_STATE__MAX
+                             ? "" : RunState_str(r->vmstop));
+    w->exit_code = r->exit_code;
+    w->wakeup = r->wakeup;
+    w->suspend = r->suspend;
+    w->powerdown = r->powerdown;
+    w->debug = r->debug;
+    return 0;
+}
+
+/* -1 if @name is none of @lookup, which is reported */
+static int requests_parse(const QEnumLookup *lookup, const uint8_t *name)
+{
+    g_autofree char *text = g_strndup((const char *)name, NAME_MAX_LEN);
+    Error *err = NULL;
+    int value = qapi_enum_parse(lookup, text, -1, &err);
+
+    if (err) {
+        error_reportf_err(err, "what the guest has asked for: ");
+    }
+    return value;
+}
+
+static int requests_post_load(void *opaque, int version_id)
+{
+    WireRequests *w = opaque;
+    int reset = requests_parse(&ShutdownCause_lookup, w->reset);
+    int shutdown = requests_parse(&ShutdownCause_lookup, w->shutdown);
+    int vmstop = *w->vmstop ? requests_parse(&RunState_lookup, w->vmstop)
+                            : RUN_STATE__MAX;
+
+    if (reset < 0 || shutdown < 0 || vmstop < 0 ||
+        w->wakeup < 0 || w->wakeup > QEMU_WAKEUP_REASON_OTHER) {
+        return -EINVAL;
+    }
+    requests.pending = (SystemRequests) {
+        .reset = reset,
+        .shutdown = shutdown,
+        .exit_code = w->exit_code,
+        .wakeup = w->wakeup,
+        .suspend = w->suspend,
+        .powerdown = w->powerdown,
+        .debug = w->debug,
+        .vmstop = vmstop,
+    };
+    return 0;
+}
+
+static const VMStateDescription vmstate_requests = {
+    .name = "hand-over/requests",
+    .version_id = 1,
+    .minimum_version_id = 1,
+    .needed = requests_needed,
+    .pre_save = requests_pre_save,
+    .post_load = requests_post_load,
+    .fields = (const VMStateField[]) {
+        VMSTATE_BUFFER(reset, WireRequests),
+        VMSTATE_BUFFER(shutdown, WireRequests),
+        VMSTATE_BUFFER(vmstop, WireRequests),
+        VMSTATE_INT32(exit_code, WireRequests),
+        VMSTATE_INT32(wakeup, WireRequests),
+        VMSTATE_BOOL(suspend, WireRequests),
+        VMSTATE_BOOL(powerdown, WireRequests),
+        VMSTATE_BOOL(debug, WireRequests),
+        VMSTATE_END_OF_LIST()
+    }
+};
+
+void hand_over_requests_init(void)
+{
+    vmstate_register(NULL, 0, &vmstate_requests, &requests.wire);
+}
+
+/*
+ * Who does them
+ */
+
+void hand_over_requests_hold(void)
+{
+    requests.in_flight = true;
+    qemu_system_requests_hold();
+}
+
+static void requests_release(void)
+{
+    requests.in_flight = false;
+    qemu_system_requests_release();
+}
+
+void hand_over_requests_collect(void)
+{
+    qemu_system_requests_take(&requests.pending);
+    trace_hand_over_requests(requests.pending.reset, requests.pending.shutdown,
+                             requests.pending.vmstop);
+}
+
+/* What has been asked for since is for a guest that is not here */
+static void requests_forget(void)
+{
+    SystemRequests of_nobody;
+
+    qemu_system_requests_take(&of_nobody);
+    requests_release();
+}
+
+void hand_over_requests_gone(void)
+{
+    requests_forget();
+}
+
+static void requests_put(void)
+{
+    qemu_system_requests_put(&requests.pending);
+    requests_clear();
+}
+
+static void requests_vm_starts(void *opaque, bool running, RunState state)
+{
+    if (running) {
+        g_clear_pointer(&requests.start, qemu_del_vm_change_state_handler);
+        requests_put();
+    }
+}
+
+void hand_over_requests_here(bool will_run)
+{
+    if (requests.in_flight) {
+        requests_release();
+    }
+    if (!requests_any(&requests.pending)) {
+        return;
+    }
+    if (will_run) {
+        if (!requests.start) {
+            requests.start = qemu_add_vm_change_state_handler(requests_vm_starts,
+                                                              NULL);
+        }
+    } else {
+        requests_put();
+    }
+}
+
+void hand_over_requests_arrived(bool will_run)
+{
+    /* for the machine that waited: it has become the guest's */
+    requests_forget();
+    hand_over_requests_here(will_run);
+}
+
+void hand_over_requests_drop(void)
+{
+    if (requests.in_flight) {
+        requests_forget();
+    }
+    requests_clear();
+}
