@@ -46,7 +46,7 @@ launch() {
 # hand_over_there [ARGUMENTS]: to that one
 hand_over_there() {
     qmp '{"execute": "migrate-protected-vm", "arguments": {
-        "uri": "unix:/tmp/incoming"'"${1:-}"'}}'
+        "uri": "unix:/tmp/incoming", '"$hand_over_limits${1:-}"'}}'
 }
 
 # The guest runs here, has lost nothing, and its memory is encrypted

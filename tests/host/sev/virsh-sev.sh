@@ -12,6 +12,9 @@ domain_more="  <memoryBacking><locked/></memoryBacking>
     <reducedPhysBits>1</reducedPhysBits>
     <policy>0x0001</policy>
   </launchSecurity>"
+# (a fault may hold a QEMU while the domain stands still: hand_over_limits)
+domain_arguments='-global
+migration.x-downtime-limit=60000'
 
 # check_sev: its memory is encrypted, and the firmware knows one guest
 check_sev() {
