@@ -156,6 +156,13 @@ bool hand_over_source_can_cancel(Error **errp);
  */
 void hand_over_source_cancel(MigrationState *s);
 
+/*
+ * Main thread, this process is about to end: if a hand-over has been cancelled,
+ * wait until the destination was told so.  Else it would take the end of this
+ * process for its death, and let the guest run on.
+ */
+void hand_over_source_wait_cancelled(void);
+
 /* Main thread: is there something in the way?  As migration_is_blocked() */
 bool hand_over_is_blocked(Error **errp);
 

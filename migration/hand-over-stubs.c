@@ -166,6 +166,10 @@ bool hand_over_in_flight(Error **errp)
     return false;
 }
 
+void hand_over_source_wait_cancelled(void)
+{
+}
+
 void hand_over_requests_init(void)
 {
 }

@@ -1078,6 +1078,17 @@ bool hand_over_source_can_cancel(Error **errp)
     return true;
 }
 
+void hand_over_source_wait_cancelled(void)
+{
+    MigrationState *s = migrate_get_current();
+
+    while (migrate_mode() == MIG_MODE_HAND_OVER &&
+           s->migration_thread_running && !qatomic_read(&handed_over) &&
+           hand_over_source_can_cancel(NULL)) {
+        main_loop_wait(false);
+    }
+}
+
 void hand_over_source_cancel(MigrationState *s)
 {
     QIOChannel *ioc = qemu_file_get_ioc(s->to_dst_file);

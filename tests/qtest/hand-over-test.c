@@ -323,6 +323,7 @@ typedef enum Action {
     PASS,               /* do nothing */
     KILL_SOURCE,
     KILL_DESTINATION,
+    QUIT_SOURCE,        /* it ends in order */
     REFUSE,             /* tell the source that the destination refuses */
     GIVE_UP,            /* close the connection to both, kill nobody */
     CANCEL,
@@ -701,6 +702,12 @@ static const Case cases[] = {
     { "adopted", false, KILL_SOURCE, NOBODY },
     { "stream", true, KILL_SOURCE, NOBODY },
     { "loaded", false, KILL_SOURCE, DESTINATION },
+    /* who ends the source on purpose ends the guest, if that is there */
+    { "hello", false, QUIT_SOURCE, NOBODY },
+    { "adopted", false, QUIT_SOURCE, NOBODY },
+    { "loaded", false, QUIT_SOURCE, NOBODY },
+    { "commit", true, QUIT_SOURCE, DESTINATION },
+    { "done", false, QUIT_SOURCE, DESTINATION },
     { "commit", true, KILL_SOURCE, DESTINATION },
     { "done", false, KILL_SOURCE, DESTINATION },
 
@@ -758,7 +765,8 @@ static const Case cases[] = {
 
 static const char *const action_names[] = {
     [PASS] = "pass", [KILL_SOURCE] = "kill-source",
-    [KILL_DESTINATION] = "kill-destination", [REFUSE] = "refuse",
+    [KILL_DESTINATION] = "kill-destination", [QUIT_SOURCE] = "quit-source",
+    [REFUSE] = "refuse",
     [GIVE_UP] = "give-up", [CANCEL] = "cancel", [GARBAGE] = "garbage",
     [CUT] = "cut", [NO_DESCRIPTOR] = "no-descriptor",
     [TWO_DESCRIPTORS] = "two-descriptors", [NO_MEMORY] = "no-memory",
@@ -815,6 +823,10 @@ static void test_case(const void *opaque)
             break;
         case KILL_DESTINATION:
             vm_kill(&destination);
+            break;
+        case QUIT_SOURCE:
+            qobject_unref(vm_command(&source, "{'execute': 'quit'}"));
+            g_assert_cmpint(vm_wait_exit(&source), ==, 0);
             break;
         case CANCEL:
             qobject_unref(vm_command(&source,
