@@ -180,8 +180,24 @@ static void requests_release(void)
     qemu_system_requests_release();
 }
 
+static void requests_put(void)
+{
+    qemu_system_requests_put(&requests.pending);
+    requests_clear();
+}
+
+static void requests_put_at_once(void)
+{
+    g_clear_pointer(&requests.start, qemu_del_vm_change_state_handler);
+    requests_put();
+}
+
 void hand_over_requests_collect(void)
 {
+    if (requests.start) {
+        /* it goes on before it has run here */
+        requests_put_at_once();
+    }
     qemu_system_requests_take(&requests.pending);
     trace_hand_over_requests(requests.pending.reset, requests.pending.shutdown,
                              requests.pending.vmstop);
@@ -201,17 +217,10 @@ void hand_over_requests_gone(void)
     requests_forget();
 }
 
-static void requests_put(void)
-{
-    qemu_system_requests_put(&requests.pending);
-    requests_clear();
-}
-
 static void requests_vm_starts(void *opaque, bool running, RunState state)
 {
     if (running) {
-        g_clear_pointer(&requests.start, qemu_del_vm_change_state_handler);
-        requests_put();
+        requests_put_at_once();
     }
 }
 

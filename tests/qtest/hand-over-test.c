@@ -1734,6 +1734,38 @@ static void test_request(const void *opaque)
     state_end(t, &proxy, &source, &destination);
 }
 
+/* Asked for, and then it goes by way of a QEMU that does not run it */
+static void test_request_handed_on(void)
+{
+    g_autofree char *third_path = tmp_path("third");
+    g_autofree char *third_opts = g_strdup_printf(MACHINE " -incoming unix:%s",
+                                                  third_path);
+    g_autofree char *status = NULL, *status2 = NULL;
+    Vm source, destination, third;
+
+    start_pair(&source, &destination, MACHINE, MACHINE " -S");
+    vm_set_capability(&source, "pause-before-switchover");
+    hand_over(&source, "incoming");
+    vm_wait_pre_switchover(&source);
+    g_free(vm_hmp(&source, "o/b 0xcf9 6"));
+    vm_migrate_continue(&source);
+    status = vm_wait_migration(&source);
+    g_assert_cmpstr(status, ==, "completed");
+    vm_assert_stands_still(&destination);
+
+    vm_start(&third, "third", third_opts);
+    hand_over(&destination, "third");
+    status2 = vm_wait_migration(&destination);
+    g_assert_cmpstr(status2, ==, "completed");
+    vm_kill(&source);
+    vm_kill(&destination);
+    vm_ok(&third, "cont");
+    vm_wait_running(&third);
+    vm_assert_counts(&third);
+    g_assert_cmpuint(vm_word(&third, BOOTS), ==, 2);
+    vm_kill(&third);
+}
+
 /* A guest that does nothing but reset itself goes on doing so */
 static void test_reset_loop(void)
 {
@@ -2098,6 +2130,7 @@ int main(int argc, char **argv)
     }
     g_test_add_func("/hand-over/request/reset-loop", test_reset_loop);
     g_test_add_func("/hand-over/request/in-flight", test_in_flight);
+    g_test_add_func("/hand-over/request/handed-on", test_request_handed_on);
     g_test_add_func("/hand-over/mode-is-fixed", test_mode_is_fixed);
     g_test_add_func("/hand-over/changed/device", test_changed_device);
     g_test_add_func("/hand-over/changed/image", test_changed_image);
