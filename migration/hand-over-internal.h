@@ -99,6 +99,12 @@ void hand_over_source_begin_switched(MigrationState *s);
 bool hand_over_channel_is_local(QIOChannel *ioc);
 
 /*
+ * A descriptor of nothing, to show that descriptors come through @ioc; -1 if
+ * none can be sent.  The caller closes it.
+ */
+int hand_over_peer_token(QIOChannel *ioc);
+
+/*
  * Source.  All of these are no-ops, and return true, where the migration is
  * not a hand-over.  The migration thread calls them in this order.
  */

@@ -5,6 +5,7 @@
  */
 
 #include "qemu/osdep.h"
+#include <sys/eventfd.h>
 #include <sys/syscall.h>
 #include "qemu/cutils.h"
 #include "qemu/timer.h"
@@ -33,6 +34,12 @@ bool hand_over_channel_is_local(QIOChannel *ioc)
     sioc = (QIOChannelSocket *)object_dynamic_cast(OBJECT(ioc),
                                                    TYPE_QIO_CHANNEL_SOCKET);
     return sioc && sioc->localAddr.ss_family == AF_UNIX;
+}
+
+int hand_over_peer_token(QIOChannel *ioc)
+{
+    /* who gets it has not said yet who it is: it must be worth nothing */
+    return hand_over_channel_is_local(ioc) ? eventfd(0, EFD_CLOEXEC) : -1;
 }
 
 /* May user @uid be at the other end? -machine hand-over-peers */

@@ -42,6 +42,11 @@ bool hand_over_channel_is_local(QIOChannel *ioc)
     return false;
 }
 
+int hand_over_peer_token(QIOChannel *ioc)
+{
+    return -1;
+}
+
 bool hand_over_source_may_take(const MigrationAddress *addr, Error **errp)
 {
     return true;

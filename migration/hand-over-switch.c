@@ -6,7 +6,9 @@
  * hand-over where the migration's channel is a UNIX socket to a QEMU on this
  * host that can take it.  Whether it can is asked on the return path
  * (migration/peer.c): a destination that knows nothing of this gets an ordinary
- * migration stream, of which it has read no more than the beginning.
+ * migration stream, of which it has read no more than the beginning.  So does
+ * one that a descriptor does not reach: somebody may stand between the two who
+ * passes on bytes.
  *
  * SPDX-License-Identifier: GPL-2.0-or-later
  */
@@ -105,6 +107,8 @@ bool hand_over_source_wants_return_path(void)
 
 bool hand_over_source_switch(MigrationState *s, Error **errp)
 {
+    MigrationPeerPass pass;
+
     if (wish == ORDINARY) {
         return true;
     }
@@ -118,6 +122,20 @@ bool hand_over_source_switch(MigrationState *s, Error **errp)
         error_setg(errp, "this guest can only be handed over, and the "
                    "destination can't take it: expected a QEMU on this host "
                    "that knows migrate-protected-vm");
+        return false;
+    }
+
+    pass = migration_peer_ask_pass(s);
+    if (wish == HAND_OVER_IF_POSSIBLE && pass != MIGRATION_PEER_PASS_FDS) {
+        trace_hand_over_ordinary("no descriptor came through the channel");
+        return true;
+    }
+    /* one of a former version does not tell: the exchange will */
+    if (pass == MIGRATION_PEER_PASS_BYTES) {
+        error_setg(errp, "this guest can only be handed over, and no "
+                   "descriptor comes through the UNIX socket: expected one "
+                   "that leads to the destination itself, not to a program "
+                   "that forwards it");
         return false;
     }
 

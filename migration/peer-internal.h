@@ -20,13 +20,18 @@ bool migration_peer_can_postcopy(Error **errp);
  * The question is the value of the first ping on the return path.  QEMU 10.0
  * answers any ping with its value; who knows more answers with another one.
  * @ioc: what it came on
+ * @fd: a descriptor that has to go with the answer, the caller's to close, or
+ *      -1
  */
 void migration_peer_reset(void);
 uint32_t migration_peer_ping(void);
-uint32_t migration_peer_pong(uint32_t ping, QIOChannel *ioc);
+uint32_t migration_peer_pong(uint32_t ping, QIOChannel *ioc, int *fd);
 
-/* From the thread that reads the return path: an answer, or its end */
-void migration_peer_heard(uint32_t pong);
+/*
+ * From the thread that reads the return path: an answer, and whether a
+ * descriptor came with it; or the end of the path
+ */
+void migration_peer_heard(uint32_t pong, bool with_fd);
 void migration_peer_gone(void);
 
 /* Wait until one of them was called, if there is a return path */
@@ -34,5 +39,17 @@ void migration_peer_wait(MigrationState *s);
 
 /* Whether the answer was: it is on this host, and can take a hand-over */
 bool migration_peer_can_take_over(void);
+
+/*
+ * Migration thread: ask whether descriptors come through, and wait for the
+ * answer.  UNKNOWN: from a QEMU that does not know the question, or none.
+ */
+typedef enum MigrationPeerPass {
+    MIGRATION_PEER_PASS_UNKNOWN,
+    MIGRATION_PEER_PASS_BYTES,
+    MIGRATION_PEER_PASS_FDS,
+} MigrationPeerPass;
+
+MigrationPeerPass migration_peer_ask_pass(MigrationState *s);
 
 #endif

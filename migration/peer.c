@@ -14,6 +14,7 @@
 #include "options.h"
 #include "qemu-file.h"
 #include "peer-internal.h"
+#include "savevm.h"
 #include "trace.h"
 
 #define PING 0x68616e64
@@ -23,18 +24,29 @@
  */
 #define PONG      0x6e000000
 #define PONG_HOST 0x00ffffff
+/*
+ * A second question, to who has given that answer: does a descriptor come
+ * through?  Somebody who only passes bytes on may stand in between, on the same
+ * host.  Who knows the question answers with another value, which a descriptor
+ * goes with if the channel can have one.
+ */
+#define PING_PASS 0x70617373
+#define PONG_PASS 0x50415353
 
 static const MigrationGuest *guest;
 
 static struct {
     bool nested_state;
     bool here;
+    MigrationPeerPass pass;
     QemuEvent answered;
+    QemuEvent pass_answered;
 } peer;
 
 static void __attribute__((constructor)) peer_init(void)
 {
     qemu_event_init(&peer.answered, false);
+    qemu_event_init(&peer.pass_answered, false);
 }
 
 void migration_set_guest(const MigrationGuest *g)
@@ -62,7 +74,9 @@ void migration_peer_reset(void)
 {
     peer.nested_state = false;
     peer.here = false;
+    peer.pass = MIGRATION_PEER_PASS_UNKNOWN;
     qemu_event_reset(&peer.answered);
+    qemu_event_reset(&peer.pass_answered);
 }
 
 uint32_t migration_peer_ping(void)
@@ -85,16 +99,31 @@ static uint32_t host_mark(void)
     return g_str_hash(boot_id) & PONG_HOST;
 }
 
-uint32_t migration_peer_pong(uint32_t ping, QIOChannel *ioc)
+uint32_t migration_peer_pong(uint32_t ping, QIOChannel *ioc, int *fd)
 {
-    if (ping != PING) {
+    *fd = -1;
+    switch (ping) {
+    case PING:
+        return PONG | (hand_over_channel_is_local(ioc) ? host_mark() : 0);
+    case PING_PASS:
+        *fd = hand_over_peer_token(ioc);
+        return PONG_PASS;
+    default:
         return ping;
     }
-    return PONG | (hand_over_channel_is_local(ioc) ? host_mark() : 0);
 }
 
-void migration_peer_heard(uint32_t pong)
+void migration_peer_heard(uint32_t pong, bool with_fd)
 {
+    if (pong == PING_PASS || pong == PONG_PASS) {
+        if (pong == PONG_PASS) {
+            peer.pass = with_fd ? MIGRATION_PEER_PASS_FDS
+                                : MIGRATION_PEER_PASS_BYTES;
+        }
+        trace_migration_peer_passes(pong, with_fd);
+        qemu_event_set(&peer.pass_answered);
+        return;
+    }
     if ((pong & ~PONG_HOST) == PONG) {
         peer.nested_state = true;
         peer.here = (pong & PONG_HOST) && (pong & PONG_HOST) == host_mark();
@@ -106,6 +135,7 @@ void migration_peer_heard(uint32_t pong)
 void migration_peer_gone(void)
 {
     qemu_event_set(&peer.answered);
+    qemu_event_set(&peer.pass_answered);
 }
 
 void migration_peer_wait(MigrationState *s)
@@ -118,6 +148,15 @@ void migration_peer_wait(MigrationState *s)
 bool migration_peer_can_take_over(void)
 {
     return peer.here;
+}
+
+MigrationPeerPass migration_peer_ask_pass(MigrationState *s)
+{
+    if (s->rp_state.rp_thread_created) {
+        qemu_savevm_send_ping(s->to_dst_file, PING_PASS);
+        qemu_event_wait(&peer.pass_answered);
+    }
+    return peer.pass;
 }
 
 MigrationPeer migration_peer(void)

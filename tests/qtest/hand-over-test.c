@@ -1173,6 +1173,7 @@ typedef struct Switch {
     const char *source;         /* options; NULL: those of MACHINE */
     const char *destination;
     bool tcp;
+    bool forwarded;             /* by a program that knows of bytes only */
     enum { HANDED_OVER, COPIED, FAILED, CANCELLED } end;
     const char *error;          /* part of error-desc */
 } Switch;
@@ -1193,7 +1194,71 @@ static const Switch switches[] = {
     { "trusts-self", "-machine pc,hand-over=on,hand-over-peers=self -m 16",
       "-machine pc,hand-over=on,hand-over-peers=12345:self -m 16",
       .end = HANDED_OVER },
+    { "forwarded", .forwarded = true, .end = COPIED },
 };
+
+typedef struct Forwarder {
+    int listener;
+    char *to;
+    GThread *thread;
+} Forwarder;
+
+static void *forwarder_thread(void *opaque)
+{
+    Forwarder *fwd = opaque;
+    int fd[2];
+    struct pollfd pfd[2];
+
+    fd[0] = accept(fwd->listener, NULL, NULL);
+    g_assert_cmpint(fd[0], >=, 0);
+    fd[1] = connect_unix(fwd->to);
+    g_assert_cmpint(fd[1], >=, 0);
+    for (int i = 0; i < 2; i++) {
+        pfd[i] = (struct pollfd) { .fd = fd[i], .events = POLLIN };
+    }
+    while (pfd[0].fd >= 0 || pfd[1].fd >= 0) {
+        g_assert_cmpint(poll(pfd, 2, -1), >, 0);
+        for (int i = 0; i < 2; i++) {
+            uint8_t buf[65536];
+            ssize_t len;
+
+            if (!pfd[i].revents) {
+                continue;
+            }
+            len = read(fd[i], buf, sizeof(buf));
+            if (len <= 0) {
+                shutdown(fd[!i], SHUT_WR);
+                pfd[i].fd = -1;
+                continue;
+            }
+            send_bytes(fd[!i], buf, len, NULL, 0);
+        }
+    }
+    close(fd[0]);
+    close(fd[1]);
+    return NULL;
+}
+
+/* Takes ownership of @uri, which says unix:PATH; where it forwards from */
+static char *forwarder_start(Forwarder *fwd, char *uri)
+{
+    g_autofree char *path = tmp_path("forwarder");
+
+    *fwd = (Forwarder) {
+        .listener = listen_unix(path),
+        .to = g_strdup(uri + strlen("unix:")),
+    };
+    fwd->thread = g_thread_new("forwarder", forwarder_thread, fwd);
+    g_free(uri);
+    return g_strdup_printf("unix:%s", path);
+}
+
+static void forwarder_end(Forwarder *fwd)
+{
+    g_thread_join(fwd->thread);
+    close(fwd->listener);
+    g_free(fwd->to);
+}
 
 static void vm_set_capabilities(Vm *vm, bool hand_over)
 {
@@ -1226,6 +1291,7 @@ static void test_switch(const void *opaque)
     g_autofree char *uri = NULL;
     g_autofree char *options = g_strdup_printf(
         "%s -S -incoming defer", sw->destination ? sw->destination : MACHINE);
+    Forwarder forwarder = { };
     Vm source, destination;
     int64_t total = 0;
     QDict *resp;
@@ -1236,6 +1302,9 @@ static void test_switch(const void *opaque)
     vm_set_capabilities(&source, true);
     vm_set_capabilities(&destination, false);
     uri = vm_listen(&destination, sw->tcp, false);
+    if (sw->forwarded) {
+        uri = forwarder_start(&forwarder, uri);
+    }
     qobject_unref(vm_command(&source, "{'execute': 'migrate',"
                              " 'arguments': {'uri': %s}}", uri));
     if (sw->end != FAILED) {
@@ -1293,6 +1362,9 @@ static void test_switch(const void *opaque)
     qobject_unref(resp);
     vm_kill(&source);
     vm_kill(&destination);
+    if (sw->forwarded) {
+        forwarder_end(&forwarder);
+    }
 }
 
 /* The memory of both together is one guest's */
