@@ -1367,6 +1367,112 @@ static void test_switch(const void *opaque)
     }
 }
 
+/*
+ * Snapshots, with a capability that they can't have
+ */
+
+/* As blockdev-create has them; takes ownership of @options */
+static void vm_create_image(Vm *vm, QDict *options)
+{
+    QDict *resp = vm_command(vm, "{'execute': 'blockdev-create',"
+                             " 'arguments': {'job-id': 'create',"
+                             " 'options': %p}}", options);
+
+    g_assert_false(qdict_haskey(resp, "error"));
+    qobject_unref(resp);
+    for (;;) {
+        QList *jobs;
+        QDict *job;
+        bool concluded;
+
+        resp = vm_command(vm, "{'execute': 'query-jobs'}");
+        jobs = qdict_get_qlist(resp, "return");
+        job = qobject_to(QDict, qlist_peek(jobs));
+        g_assert_nonnull(job);
+        concluded = !strcmp(qdict_get_str(job, "status"), "concluded");
+        if (concluded) {
+            g_assert_false(qdict_haskey(job, "error"));
+        }
+        qobject_unref(resp);
+        if (concluded) {
+            break;
+        }
+    }
+    qobject_unref(vm_command(vm, "{'execute': 'job-dismiss',"
+                             " 'arguments': {'id': 'create'}}"));
+}
+
+static void vm_add_qcow2(Vm *vm)
+{
+    g_autofree char *path = tmp_path("snapshots");
+
+    vm_create_image(vm, qdict_from_jsonf_nofail(
+        "{'driver': 'file', 'filename': %s, 'size': 0}", path));
+    qobject_unref(vm_command(vm, "{'execute': 'blockdev-add', 'arguments':"
+        " {'driver': 'file', 'node-name': 'file', 'filename': %s}}", path));
+    vm_create_image(vm, qdict_from_jsonf_nofail(
+        "{'driver': 'qcow2', 'file': 'file', 'size': 1048576}"));
+    qobject_unref(vm_command(vm, "{'execute': 'blockdev-add', 'arguments':"
+        " {'driver': 'qcow2', 'node-name': 'image', 'file': 'file'}}"));
+}
+
+/* What savevm or loadvm says */
+static char *vm_snapshot(Vm *vm, const char *command)
+{
+    QDict *resp = vm_command(vm, "{'execute': 'human-monitor-command',"
+                             " 'arguments': {'command-line': %s}}", command);
+    char *said = g_strdup(qdict_get_str(resp, "return"));
+
+    qobject_unref(resp);
+    return said;
+}
+
+static void vm_set_capability(Vm *vm, const char *name, bool on)
+{
+    QDict *resp = vm_command(vm, "{'execute': 'migrate-set-capabilities',"
+        " 'arguments': {'capabilities': ["
+        "  {'capability': %s, 'state': %i}]}}", name, on);
+
+    g_assert_false(qdict_haskey(resp, "error"));
+    qobject_unref(resp);
+}
+
+static void test_snapshot(const void *opaque)
+{
+    static const char *const commands[] = { "savevm s", "loadvm s" };
+    const char *capability = opaque;
+    g_autofree char *saved = NULL, *loaded = NULL;
+    uint32_t counter;
+    Vm vm;
+
+    vm_start(&vm, "source", MACHINE);
+    vm_add_qcow2(&vm);
+    vm_assert_counts(&vm);
+    saved = vm_snapshot(&vm, "savevm s");
+    g_assert_cmpstr(saved, ==, "");
+
+    vm_set_capability(&vm, capability, true);
+    for (size_t i = 0; i < ARRAY_SIZE(commands); i++) {
+        g_autofree char *said = NULL;
+
+        counter = vm_counter(&vm);
+        said = vm_snapshot(&vm, commands[i]);
+        g_test_message("%s", said);
+        g_assert_nonnull(strstr(said, capability));
+        g_assert_true(vm_is_running(&vm));
+        vm_assert_counts(&vm);
+        /* neither reset nor loaded */
+        g_assert_cmpuint(vm_counter(&vm), >, counter);
+    }
+    vm_set_capability(&vm, capability, false);
+
+    /* and the one that was there still is */
+    loaded = vm_snapshot(&vm, "loadvm s");
+    g_assert_cmpstr(loaded, ==, "");
+    vm_assert_counts(&vm);
+    vm_kill(&vm);
+}
+
 /* The memory of both together is one guest's */
 static uint64_t vm_shared_pages(Vm *vm)
 {
@@ -2210,6 +2316,12 @@ int main(int argc, char **argv)
     g_test_add_func("/hand-over/limit/stream", test_limit_stream);
     g_test_add_func("/hand-over/limit/load", test_limit_load);
     g_test_add_func("/hand-over/timeout", test_timeout);
+    g_test_add_data_func("/hand-over/snapshot/multifd", "multifd",
+                         test_snapshot);
+    g_test_add_data_func("/hand-over/snapshot/mapped-ram", "mapped-ram",
+                         test_snapshot);
+    g_test_add_data_func("/hand-over/snapshot/x-ignore-shared",
+                         "x-ignore-shared", test_snapshot);
 
     ret = g_test_run();
 
