@@ -1861,16 +1861,6 @@ static void test_state(const void *opaque)
     }
 }
 
-static void vm_set_capability(Vm *vm, const char *name)
-{
-    QDict *resp = vm_command(vm, "{'execute': 'migrate-set-capabilities',"
-                             " 'arguments': {'capabilities': ["
-                             "  {'capability': %s, 'state': true}]}}", name);
-
-    g_assert_false(qdict_haskey(resp, "error"));
-    qobject_unref(resp);
-}
-
 static void vm_wait_pre_switchover(Vm *vm)
 {
     for (;;) {
@@ -1901,7 +1891,7 @@ static void test_request(const void *opaque)
     Proxy proxy;
 
     state_begin(t, &proxy, &source, &destination, "");
-    vm_set_capability(&source, "pause-before-switchover");
+    vm_set_capability(&source, "pause-before-switchover", true);
     proxy_start(&proxy, incoming);
     hand_over(&source, "proxy");
     vm_wait_pre_switchover(&source);
@@ -1922,7 +1912,7 @@ static void test_request_handed_on(void)
     Vm source, destination, third;
 
     start_pair(&source, &destination, MACHINE, MACHINE " -S");
-    vm_set_capability(&source, "pause-before-switchover");
+    vm_set_capability(&source, "pause-before-switchover", true);
     hand_over(&source, "incoming");
     vm_wait_pre_switchover(&source);
     g_free(vm_hmp(&source, "o/b 0xcf9 6"));
@@ -2098,7 +2088,7 @@ static void test_changed_image(void)
     g_assert_true(g_file_set_contents(a, "12345678", 8, NULL));
     g_assert_true(g_file_set_contents(b, "12345678", 8, NULL));
     start_pair(&source, &destination, opts, opts);
-    vm_set_capability(&source, "pause-before-switchover");
+    vm_set_capability(&source, "pause-before-switchover", true);
     hand_over(&source, "incoming");
     vm_wait_pre_switchover(&source);
     resp = vm_command(&source, "{'execute': 'blockdev-change-medium',"
