@@ -34,6 +34,7 @@ LAYERS = {
     'es-hand-over-linux': ['guest'],
     'guest-linux': ['guest'],
     'hand-over-linux': ['guest'],
+    'hand-over-storm': ['python'],
     'hand-over-upgrade': ['old'],
     'nested-bench': ['pristine'],
     'nested-linux': ['inner'],

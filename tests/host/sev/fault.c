@@ -146,6 +146,9 @@ ssize_t sendmsg(int fd, const struct msghdr *msg, int flags)
     if (!fault(point, "before", &ret)) {
         ret = real(fd, msg, flags);
         if (ret > 0) {
+            if (!strcmp(point, "done")) {
+                taken = true;
+            }
             fault(point, "after", &(ssize_t) { 0 });
         }
     }
