@@ -14,8 +14,7 @@ import time
 NOBODY = 65534
 
 # In /proc/PID: what must not be opened by another user
-SECRETS = ('mem', 'environ', 'maps', 'fd', 'fdinfo', 'map_files', 'root', 'cwd',
-           'auxv', 'io', 'task')
+SECRETS = ('mem', 'environ', 'maps', 'fd', 'fdinfo', 'map_files', 'root', 'cwd')
 
 
 class Spy:
@@ -48,12 +47,16 @@ class Spy:
             os.write(tell, what.encode() + b'\n')
 
         reported = set()
+        n = 0
         while os.getppid() == self.parent:
-            for what in [*self.sockets(), *self.files()]:
+            n += 1
+            # sockets come and go, while what /proc has stays
+            for what in [*self.sockets(), *(self.files() if n % 50 == 0
+                                            else ())]:
                 if what not in reported:
                     reported.add(what)
                     found(what)
-            time.sleep(0.002)
+            time.sleep(0.004)
 
     def sockets(self):
         """Those that let us in"""
@@ -85,7 +88,7 @@ class Spy:
                         continue
             except OSError:
                 continue
-            for name in SECRETS[:7]:
+            for name in SECRETS:
                 path = f'/proc/{pid}/{name}'
                 try:
                     if name in ('fd', 'fdinfo', 'map_files'):
