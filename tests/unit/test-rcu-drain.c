@@ -58,7 +58,7 @@ static void test_drain_during_grace_period(void)
                        QEMU_THREAD_JOINABLE);
     qemu_event_wait(&r.reads);
 
-    /* have the RCU thread wait for the reader, which nobody asks for anything */
+    /* have the RCU thread wait for the reader, which nobody asks to go */
     call_rcu(&callback, nothing, rcu);
     while (!qatomic_read(&r.data->waiting)) {
         g_usleep(1000);

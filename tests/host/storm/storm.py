@@ -381,7 +381,7 @@ DISTURBANCES = {
                               guests=('plain',)),
     # any number of these
     'powerdown': Disturbance(do_powerdown),
-    'wakeup': Disturbance(do_wakeup),
+    'wakeup': Disturbance(do_wakeup, 'running'),
     'queries': Disturbance(do_queries),
     'hmp': Disturbance(do_hmp),
     'hot-plug': Disturbance(do_hot_plug, may_fail=True),
@@ -407,13 +407,13 @@ DISTURBANCES = {
 
 # What fails today, and why: left out, but where `only` names it
 KNOWN = {
+    'dead-machine': 'the source aborts if it asks the kernel for what is gone '
+                    'with a protected guest',
     'medium': 'another CD is lost, if it came during the hand-over, and with uri',
     'mode': 'the parameter of a migration that runs is changed',
     'late-requests': 'stop, reset and the like are lost, or done twice, where '
                      'they are asked for while the guest is being stopped',
     'own-yank': "monitors do not answer after what fails at its end",
-    'debugger': 'a debugger that goes lets the guest run at the source, which '
-                'has just given it away: twice',
     'own-stopped': "a stopped guest's new monitors never answer",
     'breakpoint': "run state debug: abort, and the guest may run twice",
     'abstract': 'sockets that stand in for the passed ones can be reached',
@@ -493,7 +493,10 @@ class Round:
         self.picks = picks
         if self.form.startswith('migrate') or self.form.endswith('-S'):
             self.stays = True
-        if holds > 0.5 or self.fatal:
+        if holds > 0.5 or self.fatal or (
+                storm.fails_of('dead-machine') and
+                storm.kind.startswith('sev') and
+                {'hmp', 'queries'} & set(picks)):
             self.hold = None
         self.may_fail = any(storm.table[d].may_fail for d in picks)
         self.lead = lead * 0.02 * storm.scale
@@ -602,7 +605,9 @@ class Round:
         spread = storm.typical * 1.2 if not self.hold else 0.01 * storm.scale
         for pick, delay, at_source in zip(self.picks, self.delays, self.where):
             if storm.table[pick].state != 'fatal':
-                self.thread(pick, delay * spread, at_source)
+                # (another one could well be handed over once more)
+                self.thread(pick, delay * spread,
+                            at_source or pick == 'twice')
         storm.set_fault(self.fault())
         try:
             for t in self.threads:
