@@ -6,8 +6,10 @@
 
 #include "qemu/osdep.h"
 #include <spawn.h>
+#include <sys/syscall.h>
 #include <sys/wait.h>
 #include <glib-unix.h>
+#include "qemu/ctype.h"
 #include "qemu/cutils.h"
 #include "qemu/sockets.h"
 #include "qemu/timer.h"
@@ -16,8 +18,13 @@
 #include "hand-over-exec.h"
 #include "trace.h"
 
-/* The child's number for its end of the socket */
-#define CHILD_SOCKET 3
+/* Kernels that have them know them by these numbers everywhere */
+#ifndef SYS_pidfd_open
+#define SYS_pidfd_open 434
+#endif
+#ifndef SYS_pidfd_send_signal
+#define SYS_pidfd_send_signal 424
+#endif
 
 /*
  * Where this process was started: relative names on its command line begin
@@ -94,7 +101,7 @@ static void own_argv_add(const char *option, const char *name,
                          const char *arg, void *opaque)
 {
     static const char *const dropped[] = {
-        "incoming", "loadvm", "S", "daemonize"
+        "incoming", "loadvm", "S", "daemonize", "preconfig"
     };
     GPtrArray *argv = opaque;
 
@@ -146,9 +153,42 @@ void hand_over_own_option_foreach(const char *name,
     own_cmdline_foreach(own_option_match, &search, NULL);
 }
 
+/* Does @number stand anywhere in @argv? */
+static bool argv_names(char **argv, int number)
+{
+    for (; *argv; argv++) {
+        const char *p = *argv;
+
+        while (*p) {
+            char *end;
+
+            if (!qemu_isdigit(*p)) {
+                p++;
+                continue;
+            }
+            if (strtoull(p, &end, 10) == number) {
+                return true;
+            }
+            p = end;
+        }
+    }
+    return false;
+}
+
+/* The child's number for its end of the socket: one that it uses for nothing */
+static int child_socket(char **argv)
+{
+    int number = STDERR_FILENO + 1;
+
+    while (argv_names(argv, number)) {
+        number++;
+    }
+    return number;
+}
+
 /* posix_spawn*() return an errno, they don't set it */
-static int child_spawn(const char *path, char **argv, int sock, int err_fd,
-                       pid_t *pid)
+static int child_spawn(const char *path, char **argv, int sock, int number,
+                       int err_fd, pid_t *pid)
 {
     posix_spawn_file_actions_t actions;
     posix_spawnattr_t attr;
@@ -160,16 +200,18 @@ static int child_spawn(const char *path, char **argv, int sock, int err_fd,
 
     ret = posix_spawn_file_actions_adddup2(&actions, err_fd, STDERR_FILENO);
     if (!ret) {
-        ret = posix_spawn_file_actions_adddup2(&actions, sock, CHILD_SOCKET);
+        ret = posix_spawn_file_actions_adddup2(&actions, sock, number);
     }
     if (!ret) {
         ret = posix_spawn_file_actions_addchdir_np(&actions, start_dir);
     }
 #ifdef CONFIG_POSIX_SPAWN_CLOSEFROM
     /* No descriptor of the guest's may get there but by the protocol */
+    for (int fd = STDERR_FILENO + 1; !ret && fd < number; fd++) {
+        ret = posix_spawn_file_actions_addclose(&actions, fd);
+    }
     if (!ret) {
-        ret = posix_spawn_file_actions_addclosefrom_np(&actions,
-                                                       CHILD_SOCKET + 1);
+        ret = posix_spawn_file_actions_addclosefrom_np(&actions, number + 1);
     }
 #endif
     /* This thread blocks signals that a QEMU expects to get */
@@ -191,9 +233,9 @@ static int child_spawn(const char *path, char **argv, int sock, int err_fd,
 }
 
 /* Move @fd (which is closed) out of the way of the child's numbers */
-static int fd_move_up(int fd)
+static int fd_move_up(int fd, int number)
 {
-    int up = fcntl(fd, F_DUPFD_CLOEXEC, CHILD_SOCKET + 1);
+    int up = fcntl(fd, F_DUPFD_CLOEXEC, number + 1);
 
     close(fd);
     return up;
@@ -204,16 +246,20 @@ HandOverChild *hand_over_child_start(const char *path, char **argv,
 {
     g_autoptr(GPtrArray) child_argv = g_ptr_array_new();
     g_autoptr(QIOChannelSocket) sioc = NULL;
+    int number = child_socket(argv);
+    g_autofree char *incoming = g_strdup_printf("hand-over:%d", number);
     HandOverChild *child;
     int socks[2], pipes[2];
+    struct sigaction act;
     pid_t pid;
+    int pidfd;
     int ret;
 
     while (*argv) {
         g_ptr_array_add(child_argv, *argv++);
     }
     g_ptr_array_add(child_argv, (char *)"-incoming");
-    g_ptr_array_add(child_argv, (char *)"hand-over:" stringify(CHILD_SOCKET));
+    g_ptr_array_add(child_argv, incoming);
     g_ptr_array_add(child_argv, NULL);
 
     if (qemu_socketpair(AF_UNIX, SOCK_STREAM, 0, socks) < 0) {
@@ -232,11 +278,21 @@ HandOverChild *hand_over_child_start(const char *path, char **argv,
         return NULL;
     }
     g_unix_set_fd_nonblocking(pipes[0], true, NULL);
-    socks[1] = fd_move_up(socks[1]);
-    pipes[1] = fd_move_up(pipes[1]);
+    socks[1] = fd_move_up(socks[1], number);
+    pipes[1] = fd_move_up(pipes[1], number);
 
-    ret = child_spawn(path, (char **)child_argv->pdata, socks[1], pipes[1],
-                      &pid);
+    /*
+     * A child that has ended keeps its number until it is waited for, unless
+     * this process was started to ignore that: see wait(2)
+     */
+    if (sigaction(SIGCHLD, NULL, &act) == 0 &&
+        (act.sa_handler == SIG_IGN || (act.sa_flags & SA_NOCLDWAIT))) {
+        act = (struct sigaction) { .sa_handler = SIG_DFL };
+        sigaction(SIGCHLD, &act, NULL);
+    }
+
+    ret = child_spawn(path, (char **)child_argv->pdata, socks[1], number,
+                      pipes[1], &pid);
     close(socks[1]);
     close(pipes[1]);
     if (ret) {
@@ -244,10 +300,20 @@ HandOverChild *hand_over_child_start(const char *path, char **argv,
         close(pipes[0]);
         return NULL;
     }
+    pidfd = syscall(SYS_pidfd_open, pid, 0);
+    if (pidfd < 0) {
+        error_setg_errno(errp, errno, "cannot get a descriptor of the new "
+                         "QEMU's process (pidfd_open)");
+        kill(pid, SIGKILL);
+        RETRY_ON_EINTR(waitpid(pid, NULL, 0));
+        close(pipes[0]);
+        return NULL;
+    }
     trace_hand_over_child_start(path, pid);
 
     child = g_new0(HandOverChild, 1);
     child->pid = pid;
+    child->pidfd = pidfd;
     child->ioc = g_steal_pointer(&sioc);
     child->err_fd = pipes[0];
     child->tail = g_string_new(NULL);
@@ -313,18 +379,26 @@ void hand_over_child_close_err(HandOverChild *child)
 
 char *hand_over_child_kill(HandOverChild *child)
 {
+    pid_t pid, ret;
     int status;
 
     if (!child->pid) {
         return NULL;
     }
     trace_hand_over_child_kill(child->pid);
-    kill(child->pid, SIGKILL);
-    if (RETRY_ON_EINTR(waitpid(child->pid, &status, 0)) != child->pid) {
-        return NULL;
+    if (child->pidfd >= 0) {
+        syscall(SYS_pidfd_send_signal, child->pidfd, SIGKILL, NULL, 0);
+        close(child->pidfd);
+        child->pidfd = -1;
     }
+    ret = RETRY_ON_EINTR(waitpid(child->pid, &status, 0));
+    /* waited for or not ours: that number may be anybody's from here on */
+    pid = child->pid;
     child->pid = 0;
     hand_over_child_close_err(child);
+    if (ret != pid) {
+        return NULL;
+    }
 
     if (WIFEXITED(status)) {
         return g_strdup_printf("exited with status %d", WEXITSTATUS(status));
@@ -341,6 +415,9 @@ void hand_over_child_free(HandOverChild *child)
     if (child) {
         if (child->err_fd >= 0) {
             close(child->err_fd);
+        }
+        if (child->pidfd >= 0) {
+            close(child->pidfd);
         }
         object_unref(OBJECT(child->ioc));
         g_string_free(child->tail, true);

@@ -14,13 +14,15 @@
  * A QEMU that this process has started.
  *
  * @pid: of the process; its parent must reap it: hand_over_child_kill(), or
- *       the end of this process
+ *       the end of this process.  0 once it was.
+ * @pidfd: by which it is ended; -1 once it is
  * @ioc: this end of the socket that the child has as its -incoming
  * @err_fd: read end of its standard error, -1 once it is closed
  * @tail: the last that came from there
  */
 struct HandOverChild {
     pid_t pid;
+    int pidfd;
     QIOChannelSocket *ioc;
     int err_fd;
     GString *tail;
@@ -29,7 +31,7 @@ struct HandOverChild {
 /*
  * This process's command line, as it must be for a QEMU that takes over:
  * without the options that say how to begin (-incoming, -loadvm, -S,
- * -daemonize).  A vector to be freed with g_strfreev(), NULL with @errp set
+ * -daemonize, -preconfig).  A vector to be freed with g_strfreev(), NULL with @errp set
  * on failure.
  */
 char **hand_over_own_argv(Error **errp);

@@ -71,7 +71,12 @@ bool hand_over_incoming_active(void)
  * A QEMU that was started by the source
  */
 
-static void inherit(int sock)
+/*
+ * Who has started this process with this command line may do with it what he
+ * likes: there is nobody to distrust at the other end of @sock.  Returns its
+ * number, which may have changed.
+ */
+static int inherit(int sock)
 {
     g_autoptr(QIOChannelSocket) sioc = NULL;
     g_autoptr(HandOverWire) wire = NULL;
@@ -102,6 +107,18 @@ static void inherit(int sock)
         }
         hand_over_inherit_listener(fd, listener->u.listener.fd);
     }
+    hand_over_inherit_numbers(&sock);
+    return sock;
+}
+
+void hand_over_incoming_early(char **argv)
+{
+    guint n = g_strv_length(argv);
+
+    /* where hand_over_child_start() puts it */
+    if (n > 2 && strstart(argv[n - 1], "hand-over:", NULL)) {
+        hand_over_inherit_reserve(argv);
+    }
 }
 
 const char *hand_over_incoming_option(const char *str)
@@ -117,8 +134,7 @@ const char *hand_over_incoming_option(const char *str)
                      "number of a socket", str);
         exit(1);
     }
-    inherit(fd);
-    return g_strdup_printf("fd:%d", fd);
+    return g_strdup_printf("fd:%d", inherit(fd));
 }
 
 /*
@@ -215,18 +231,44 @@ static bool offer_adopt(const HandOverOffer *offer, Error **errp)
     return hand_over_send(incoming.wire, &answer, vm, errp);
 }
 
+/*
+ * True: the peer begins with @magic.  Waits until it has said something.
+ * (QIOChannel can peek only where it has made the connection itself.)
+ */
+static bool coroutine_fn peek_magic(QIOChannel *ioc, uint32_t magic)
+{
+    int fd = QIO_CHANNEL_SOCKET(ioc)->fd;
+    uint32_t first = 0;
+    ssize_t len;
+
+    for (;;) {
+        len = RETRY_ON_EINTR(recv(fd, &first, sizeof(first),
+                                  MSG_PEEK | MSG_DONTWAIT));
+        if (len >= 0 || errno != EAGAIN) {
+            /* all of a header is sent at once: fewer bytes are none */
+            return len == sizeof(first) && be32_to_cpu(first) == magic;
+        }
+        qio_channel_yield(ioc, G_IO_IN);
+    }
+}
+
 static bool coroutine_fn incoming_adopt(Error **errp)
 {
     g_autoptr(HandOverMessage) hello = NULL, offer = NULL;
     g_autoptr(GArray) claimed = NULL;
 
-    hello = hand_over_peer_recv_hello(incoming.wire, &incoming.peer, -1, NULL,
-                                      errp);
     /*
      * Not a word before the source's "hello": until then it may still be reading
-     * from the return path of a migration, and more than the end of that
+     * from the return path of a migration, and more than the end of that.  But
+     * nothing of it is parsed before it is known who says it.
      */
-    if (!hello || !hand_over_peer_check(incoming.wire->ioc, errp)) {
+    peek_magic(incoming.wire->ioc, HAND_OVER_MAGIC);
+    if (!hand_over_peer_check(incoming.wire->ioc, errp)) {
+        return false;
+    }
+    hello = hand_over_peer_recv_hello(incoming.wire, &incoming.peer, -1, NULL,
+                                      errp);
+    if (!hello) {
         return false;
     }
     if (hand_over_inheriting()) {
@@ -276,27 +318,6 @@ static void incoming_fail(Error *err)
         exit(EXIT_FAILURE);
     }
     error_free(err);
-}
-
-/*
- * True: the peer begins with @magic.  Waits until it has said something.
- * (QIOChannel can peek only where it has made the connection itself.)
- */
-static bool coroutine_fn peek_magic(QIOChannel *ioc, uint32_t magic)
-{
-    int fd = QIO_CHANNEL_SOCKET(ioc)->fd;
-    uint32_t first = 0;
-    ssize_t len;
-
-    for (;;) {
-        len = RETRY_ON_EINTR(recv(fd, &first, sizeof(first),
-                                  MSG_PEEK | MSG_DONTWAIT));
-        if (len >= 0 || errno != EAGAIN) {
-            /* all of a header is sent at once: fewer bytes are none */
-            return len == sizeof(first) && be32_to_cpu(first) == magic;
-        }
-        qio_channel_yield(ioc, G_IO_IN);
-    }
 }
 
 /* @ioc is the way to a source */

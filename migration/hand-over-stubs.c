@@ -22,6 +22,10 @@ bool hand_over_is_blocked(Error **errp)
     return true;
 }
 
+void hand_over_incoming_early(char **argv)
+{
+}
+
 const char *hand_over_incoming_option(const char *str)
 {
     return str;

@@ -237,21 +237,14 @@ GArray *hand_over_fds_new(void)
     return fds;
 }
 
-static void close_fds(int *fds, size_t nfds)
-{
-    for (size_t i = 0; i < nfds; i++) {
-        close(fds[i]);
-    }
-    g_free(fds);
-}
-
 /*
- * Read @len bytes, and descriptors that come with them into the array @fds.
+ * Read @len bytes, and the descriptor that comes with them into @fd: NULL where
+ * none may come.  One too many is the end of it: nothing is collected.
  * @eof: as for hand_over_recv(); NULL inside of a message.
  */
 static bool coroutine_mixed_fn
 wire_read(HandOverWire *wire, void *buf, size_t len, int64_t deadline,
-          int **fds, size_t *nfds, bool *eof, Error **errp)
+          int *fd, bool *eof, Error **errp)
 {
     size_t done = 0;
 
@@ -271,10 +264,17 @@ wire_read(HandOverWire *wire, void *buf, size_t len, int64_t deadline,
             error_free(err);
             ret = 0;
         }
-        if (ngot) {
-            *fds = g_renew(int, *fds, *nfds + ngot);
-            memcpy(*fds + *nfds, got, ngot * sizeof(int));
-            *nfds += ngot;
+        if (ngot == 1 && fd && *fd < 0) {
+            *fd = got[0];
+        } else if (ngot) {
+            for (size_t i = 0; i < ngot; i++) {
+                close(got[i]);
+            }
+            error_free(err);
+            error_setg(errp, "the %s sent more descriptors than belong there: "
+                       "expected at most one, with a message's header",
+                       wire->peer);
+            return false;
         }
         if (ret == QIO_CHANNEL_ERR_BLOCK) {
             if (!wire_wait(wire, deadline, errp)) {
@@ -311,8 +311,7 @@ hand_over_recv(HandOverWire *wire, HandOverMessageType type, int64_t deadline,
     HandOverMessage *msg = NULL;
     HandOverHeader header;
     bool at_boundary = false;
-    int *fds = NULL;
-    size_t nfds = 0;
+    int got = -1;
 
     if (eof) {
         *eof = false;
@@ -321,8 +320,8 @@ hand_over_recv(HandOverWire *wire, HandOverMessageType type, int64_t deadline,
         *fd = -1;
     }
 
-    if (!wire_read(wire, buf, sizeof(buf), deadline, &fds, &nfds,
-                   &at_boundary, errp)) {
+    if (!wire_read(wire, buf, sizeof(buf), deadline, &got, &at_boundary,
+                   errp)) {
         if (eof) {
             *eof = at_boundary;
         }
@@ -331,23 +330,23 @@ hand_over_recv(HandOverWire *wire, HandOverMessageType type, int64_t deadline,
     if (!hand_over_parse_header(buf, wire->version, &header, errp)) {
         goto out;
     }
+    if ((got >= 0) != header.fds) {
+        error_setg(errp, "hand-over message came with %d descriptors, it "
+                   "announced %u", got >= 0, header.fds);
+        goto out;
+    }
     body = g_malloc(header.length);
-    if (!wire_read(wire, body, header.length, deadline, &fds, &nfds, NULL,
-                   errp)) {
+    if (!wire_read(wire, body, header.length, deadline, NULL, NULL, errp)) {
         goto out;
     }
     msg = hand_over_parse_body(body, header.length, errp);
     if (!msg) {
         goto out;
     }
-    trace_hand_over_recv(HandOverMessageType_str(msg->type), nfds,
+    trace_hand_over_recv(HandOverMessageType_str(msg->type), header.fds,
                          header.length);
 
-    if (nfds != header.fds) {
-        error_setg(errp, "hand-over message '%s' came with %zu descriptors, "
-                   "it announced %u", HandOverMessageType_str(msg->type),
-                   nfds, header.fds);
-    } else if (msg->type != type &&
+    if (msg->type != type &&
                (msg->type == HAND_OVER_MESSAGE_TYPE_REFUSED ||
                 msg->type == HAND_OVER_MESSAGE_TYPE_ABORT)) {
         wire->refused = true;
@@ -357,7 +356,7 @@ hand_over_recv(HandOverWire *wire, HandOverMessageType type, int64_t deadline,
         error_setg(errp, "the %s sent '%s', expected '%s'", wire->peer,
                    HandOverMessageType_str(msg->type),
                    HandOverMessageType_str(type));
-    } else if (!!fd != nfds) {
+    } else if (!!fd != header.fds) {
         error_setg(errp, "the %s sent '%s' %s a descriptor", wire->peer,
                    HandOverMessageType_str(type), fd ? "without" : "with");
     }
@@ -365,11 +364,13 @@ hand_over_recv(HandOverWire *wire, HandOverMessageType type, int64_t deadline,
         qapi_free_HandOverMessage(msg);
         msg = NULL;
     } else if (fd) {
-        *fd = fds[0];
-        nfds = 0;
+        *fd = got;
+        got = -1;
     }
 
 out:
-    close_fds(fds, nfds);
+    if (got >= 0) {
+        close(got);
+    }
     return msg;
 }

@@ -452,22 +452,25 @@ void hand_over_source_begin_switched(MigrationState *s)
 /* To a child that is just starting: what it inherits */
 static bool source_send_inheritance(Error **errp)
 {
-    GArray *listeners = hand_over_listeners_collect();
-    HandOverMessage msg = {
-        .type = HAND_OVER_MESSAGE_TYPE_INHERIT,
-        .u.inherit.listeners = listeners->len,
-    };
-    bool ok = hand_over_send(source->wire, &msg, STDERR_FILENO, errp);
+    HandOverMessage msg = { .type = HAND_OVER_MESSAGE_TYPE_INHERIT };
+    GArray *listeners;
+    bool ok;
+
+    bql_lock();
+    listeners = hand_over_listeners_collect();
+    bql_unlock();
+    msg.u.inherit.listeners = listeners->len;
+    ok = hand_over_send(source->wire, &msg, STDERR_FILENO, errp);
 
     for (guint i = 0; ok && i < listeners->len; i++) {
-        int fd = g_array_index(listeners, int, i);
+        HandOverListening *l = &g_array_index(listeners, HandOverListening, i);
 
         msg.type = HAND_OVER_MESSAGE_TYPE_LISTENER;
         msg.u.listener = (HandOverListener) {
-            .fd = fd,
-            .nonblock = fcntl(fd, F_GETFL) & O_NONBLOCK,
+            .fd = l->number,
+            .nonblock = fcntl(l->fd, F_GETFL) & O_NONBLOCK,
         };
-        ok = hand_over_send(source->wire, &msg, fd, errp);
+        ok = hand_over_send(source->wire, &msg, l->fd, errp);
     }
     g_array_unref(listeners);
     return ok;

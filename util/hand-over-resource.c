@@ -3,19 +3,25 @@
  *
  * A listening socket is passed on as it is, with the clients that wait in
  * its backlog.  To hold two of its descriptors is no problem, but only one
- * process may accept.  The other one has a stand-in under the descriptor's
- * number: a socket which nobody can connect to.  Whoever listens (a monitor,
- * a character device, a VNC server) need not know: the number is the same.
+ * process may accept: in the other one the socket is held, and who listens
+ * there (QIONetListener, which monitors, character devices and VNC servers
+ * use) does not poll it.  There is nothing else that a client could connect
+ * to.
  *
  * SPDX-License-Identifier: GPL-2.0-or-later
  */
 
 #include "qemu/osdep.h"
+#ifdef CONFIG_LINUX
+#include <sys/eventfd.h>
+#endif
+#include "qemu/ctype.h"
 #include "qemu/cutils.h"
-#include "qemu/error-report.h"
 #include "qemu/hand-over-resource.h"
+#include "qemu/lockable.h"
 #include "qemu/queue.h"
 #include "qemu/sockets.h"
+#include "qemu/thread.h"
 #include "qapi/error.h"
 
 typedef struct Resource {
@@ -63,134 +69,212 @@ void hand_over_inherit_begin(void)
     inheriting = true;
 }
 
+/*
+ * Listening sockets
+ */
+
 #ifdef CONFIG_LINUX
 
 /*
- * A listening socket.
+ * Who listens.
  *
- * @fd: source: its number here, which is the real one, or after release a
- *      stand-in.  Destination: the stand-in's number, -1 until it is claimed.
- * @real: source: the real one while released.  Destination: the real one.
- *        Else -1.
- * @source_fd: destination: its number in the source
+ * @released: source: another process may have it
  */
 typedef struct Listener {
     int fd;
-    int real;
-    int source_fd;
+    bool released;
+    void (*changed)(void *opaque);
+    void *opaque;
+    QTAILQ_ENTRY(Listener) next;
 } Listener;
 
-static GArray *listeners;
+/*
+ * Destination: a socket of the source's, from when it comes until all is
+ * taken.
+ *
+ * @source_fd: its number in the source
+ * @claimed: somebody here is going to listen on it
+ */
+typedef struct Inherited {
+    int fd;
+    int source_fd;
+    bool claimed;
+} Inherited;
 
-static Listener *listener_at(guint i)
+/*
+ * The lists are changed by the main thread; others (monitors' I/O thread, who
+ * resolves names) look something up.
+ */
+static QemuMutex listeners_lock;
+static QTAILQ_HEAD(, Listener) listeners = QTAILQ_HEAD_INITIALIZER(listeners);
+static GPtrArray *collected;    /* NULL where one has been closed since */
+static GArray *inherited;
+static GArray *reserved;        /* numbers that hold nothing yet */
+
+static void __attribute__((constructor)) listeners_init(void)
 {
-    return &g_array_index(listeners, Listener, i);
+    qemu_mutex_init(&listeners_lock);
+    collected = g_ptr_array_new();
+    inherited = g_array_new(false, false, sizeof(Inherited));
+    reserved = g_array_new(false, false, sizeof(int));
 }
 
-static void listeners_clear(void)
+static Inherited *inherited_at(guint i)
 {
-    if (!listeners) {
-        listeners = g_array_new(false, false, sizeof(Listener));
-    }
-    g_array_set_size(listeners, 0);
+    return &g_array_index(inherited, Inherited, i);
 }
 
-/* A socket that nobody can find, and that accept() finds nobody at */
-static int stand_in_new(void)
+void hand_over_listener_add(int fd, void (*changed)(void *opaque),
+                            void *opaque)
 {
-    struct sockaddr_un addr = { .sun_family = AF_UNIX };
-    int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
+    Listener *l = g_new0(Listener, 1);
 
-    /* A name of the kernel's choice, see unix(7), autobind */
-    if (fd >= 0 &&
-        (bind(fd, (struct sockaddr *)&addr, sizeof(sa_family_t)) < 0 ||
-         listen(fd, 0) < 0)) {
-        close(fd);
-        fd = -1;
+    l->fd = fd;
+    l->changed = changed;
+    l->opaque = opaque;
+    QEMU_LOCK_GUARD(&listeners_lock);
+    QTAILQ_INSERT_TAIL(&listeners, l, next);
+}
+
+void hand_over_listener_remove(int fd)
+{
+    Listener *l, *tmp;
+
+    QEMU_LOCK_GUARD(&listeners_lock);
+    QTAILQ_FOREACH_SAFE(l, &listeners, next, tmp) {
+        if (l->fd != fd) {
+            continue;
+        }
+        for (guint i = 0; i < collected->len; i++) {
+            if (collected->pdata[i] == l) {
+                collected->pdata[i] = NULL;
+            }
+        }
+        QTAILQ_REMOVE(&listeners, l, next);
+        g_free(l);
     }
-    return fd;
+}
+
+bool hand_over_listener_is_held(int fd)
+{
+    Listener *l;
+
+    QEMU_LOCK_GUARD(&listeners_lock);
+    for (guint i = 0; i < inherited->len; i++) {
+        if (inherited_at(i)->claimed && inherited_at(i)->fd == fd) {
+            return true;
+        }
+    }
+    QTAILQ_FOREACH(l, &listeners, next) {
+        if (l->fd == fd && l->released) {
+            return true;
+        }
+    }
+    return false;
+}
+
+bool hand_over_listener_owns_path(int fd)
+{
+    if (hand_over_listener_is_held(fd)) {
+        QEMU_LOCK_GUARD(&listeners_lock);
+        for (guint i = 0; i < inherited->len; i++) {
+            if (inherited_at(i)->fd == fd) {
+                /* it is going to be closed */
+                inherited_at(i)->claimed = false;
+                inherited_at(i)->fd = -1;
+            }
+        }
+        return false;
+    }
+    return true;
+}
+
+/* Not with the lock: what is called looks up who is held */
+static void listeners_changed(void)
+{
+    Listener *l, *tmp;
+
+    QTAILQ_FOREACH_SAFE(l, &listeners, next, tmp) {
+        l->changed(l->opaque);
+    }
 }
 
 /*
  * Source
  */
 
-GArray *hand_over_listeners_collect(void)
+static void listening_clear(void *opaque)
 {
-    GArray *fds = g_array_new(false, false, sizeof(int));
-    g_autoptr(GDir) dir = g_dir_open("/proc/self/fd", 0, NULL);
-    const char *name;
-
-    listeners_clear();
-    while (dir && (name = g_dir_read_name(dir))) {
-        Listener l = { .real = -1, .source_fd = -1 };
-        int on = 0, type = 0;
-        socklen_t len = sizeof(on);
-
-        if (qemu_strtoi(name, NULL, 10, &l.fd) < 0 ||
-            getsockopt(l.fd, SOL_SOCKET, SO_ACCEPTCONN, &on, &len) < 0 ||
-            getsockopt(l.fd, SOL_SOCKET, SO_TYPE, &type, &len) < 0 ||
-            !on || type != SOCK_STREAM) {
-            continue;
-        }
-        g_array_append_val(listeners, l);
-        g_array_append_val(fds, l.fd);
-    }
-    return fds;
+    close(((HandOverListening *)opaque)->fd);
 }
 
-static bool listener_release(Listener *l, Error **errp)
+GArray *hand_over_listeners_collect(void)
 {
-    int stand_in = stand_in_new();
+    GArray *list = g_array_new(false, false, sizeof(HandOverListening));
+    Listener *l;
 
-    if (stand_in < 0) {
-        error_setg_errno(errp, errno, "cannot create a socket");
-        return false;
-    }
-    l->real = fcntl(l->fd, F_DUPFD_CLOEXEC, 0);
-    if (l->real < 0 || dup3(stand_in, l->fd, O_CLOEXEC) < 0) {
-        error_setg_errno(errp, errno, "cannot let go of a listening socket");
-        if (l->real >= 0) {
-            close(l->real);
-            l->real = -1;
+    g_array_set_clear_func(list, listening_clear);
+    QEMU_LOCK_GUARD(&listeners_lock);
+    g_ptr_array_set_size(collected, 0);
+    QTAILQ_FOREACH(l, &listeners, next) {
+        HandOverListening listening = {
+            .fd = qemu_dup(l->fd),
+            .number = l->fd,
+        };
+
+        if (listening.fd >= 0) {
+            g_ptr_array_add(collected, l);
+            g_array_append_val(list, listening);
         }
-        close(stand_in);
-        return false;
     }
-    close(stand_in);
-    return true;
+    return list;
 }
 
 static void listeners_restore(void)
 {
-    for (guint i = 0; listeners && i < listeners->len; i++) {
-        Listener *l = listener_at(i);
+    bool any = false;
+    Listener *l;
 
-        if (l->real >= 0) {
-            if (dup3(l->real, l->fd, O_CLOEXEC) < 0) {
-                error_report("cannot listen again on socket %d: %s", l->fd,
-                             strerror(errno));
-            }
-            close(l->real);
-            l->real = -1;
+    WITH_QEMU_LOCK_GUARD(&listeners_lock) {
+        QTAILQ_FOREACH(l, &listeners, next) {
+            any |= l->released;
+            l->released = false;
         }
+    }
+    if (any) {
+        listeners_changed();
     }
 }
 
 static bool listeners_release(const uint32_t *claimed, size_t n_claimed,
                               Error **errp)
 {
-    for (size_t i = 0; i < n_claimed; i++) {
-        if (!listeners || claimed[i] >= listeners->len ||
-            listener_at(claimed[i])->real >= 0) {
-            error_setg(errp, "the destination claims listening socket %u: "
-                       "expected one of %u, each once", claimed[i],
-                       listeners ? listeners->len : 0);
-            return false;
+    WITH_QEMU_LOCK_GUARD(&listeners_lock) {
+        for (size_t i = 0; i < n_claimed; i++) {
+            Listener *l;
+
+            if (claimed[i] >= collected->len) {
+                error_setg(errp, "the destination claims listening socket %u: "
+                           "expected one of %u", claimed[i], collected->len);
+                return false;
+            }
+            l = collected->pdata[claimed[i]];
+            if (!l) {
+                error_setg(errp, "listening socket %u, which the destination "
+                           "claims, was closed during the hand-over",
+                           claimed[i]);
+                return false;
+            }
+            if (l->released) {
+                error_setg(errp, "the destination claims listening socket %u "
+                           "twice", claimed[i]);
+                return false;
+            }
+            l->released = true;
         }
-        if (!listener_release(listener_at(claimed[i]), errp)) {
-            return false;
-        }
+    }
+    if (n_claimed) {
+        listeners_changed();
     }
     return true;
 }
@@ -201,23 +285,112 @@ static bool listeners_release(const uint32_t *claimed, size_t n_claimed,
 
 void hand_over_inherit_listener(int fd, int source_fd)
 {
-    Listener l = { .fd = -1, .real = fd, .source_fd = source_fd };
+    Inherited in = { .fd = fd, .source_fd = source_fd };
 
-    if (!listeners) {
-        listeners_clear();
-    }
-    g_array_append_val(listeners, l);
+    g_array_append_val(inherited, in);
 }
 
-static int listener_claim(Listener *l)
+void hand_over_inherit_reserve(char **argv)
 {
-    l->fd = stand_in_new();
-    return l->fd;
+    int holder = eventfd(0, EFD_CLOEXEC);
+    bool named = false;
+
+    for (; holder >= 0 && *argv; argv++) {
+        const char *p = *argv;
+
+        while (*p) {
+            unsigned long long number;
+            char *end;
+
+            if (!qemu_isdigit(*p)) {
+                p++;
+                continue;
+            }
+            number = strtoull(p, &end, 10);
+            p = end;
+            if (number == holder) {
+                named = true;
+            } else if (number > STDERR_FILENO && number <= INT_MAX &&
+                       fcntl(number, F_GETFD) < 0 &&
+                       dup3(holder, number, O_CLOEXEC) >= 0) {
+                int fd = number;
+
+                g_array_append_val(reserved, fd);
+            }
+        }
+    }
+    if (named) {
+        g_array_append_val(reserved, holder);
+    } else if (holder >= 0) {
+        close(holder);
+    }
 }
 
-/* Is @l bound to @sa, or, if that has one, to one of @more ports after it? */
-static bool listener_is_at(const Listener *l, const struct sockaddr *sa,
-                           socklen_t salen, uint16_t more)
+static bool number_is_reserved(int fd)
+{
+    for (guint i = 0; i < reserved->len; i++) {
+        if (g_array_index(reserved, int, i) == fd) {
+            g_array_remove_index(reserved, i);
+            return true;
+        }
+    }
+    return false;
+}
+
+/* Free number @fd, if it is one that was inherited, or *@sock */
+static void number_vacate(int fd, int *sock)
+{
+    int *at = *sock == fd ? sock : NULL;
+    int moved;
+
+    for (guint i = 0; i < inherited->len; i++) {
+        if (inherited_at(i)->fd == fd) {
+            at = &inherited_at(i)->fd;
+        }
+    }
+    /* as long as it is open its own number is not free */
+    moved = at ? fcntl(fd, F_DUPFD_CLOEXEC, STDERR_FILENO + 1) : -1;
+    if (moved >= 0) {
+        close(fd);
+        *at = moved;
+    }
+}
+
+void hand_over_inherit_numbers(int *sock)
+{
+    for (guint i = 0; i < inherited->len; i++) {
+        Inherited *in = inherited_at(i);
+        int number = in->source_fd;
+
+        if (in->fd == number || number <= STDERR_FILENO) {
+            continue;
+        }
+        number_vacate(number, sock);
+        /* One that is something else's now stays that: it is named by nobody */
+        if ((number_is_reserved(number) || fcntl(number, F_GETFD) < 0) &&
+            dup3(in->fd, number, O_CLOEXEC) == number) {
+            close(in->fd);
+            in->fd = number;
+        }
+    }
+    for (guint i = 0; i < reserved->len; i++) {
+        close(g_array_index(reserved, int, i));
+    }
+    g_array_set_size(reserved, 0);
+}
+
+/* Are these two names of one file? */
+static bool same_file(const char *a, const char *b)
+{
+    struct stat sa, sb;
+
+    return stat(a, &sa) == 0 && stat(b, &sb) == 0 &&
+           sa.st_dev == sb.st_dev && sa.st_ino == sb.st_ino;
+}
+
+/* Is @in bound to @sa, or, if that has one, to one of @more ports after it? */
+static bool inherited_is_at(const Inherited *in, const struct sockaddr *sa,
+                            socklen_t salen, uint16_t more)
 {
     union {
         struct sockaddr sa;
@@ -226,10 +399,11 @@ static bool listener_is_at(const Listener *l, const struct sockaddr *sa,
         struct sockaddr_un un;
         struct sockaddr_storage ss;
     } own = {};
+    const struct sockaddr_un *un = (const struct sockaddr_un *)sa;
     socklen_t len = sizeof(own);
     uint16_t port, own_port;
 
-    if (getsockname(l->real, &own.sa, &len) < 0 ||
+    if (getsockname(in->fd, &own.sa, &len) < 0 ||
         own.sa.sa_family != sa->sa_family) {
         return false;
     }
@@ -253,7 +427,12 @@ static bool listener_is_at(const Listener *l, const struct sockaddr *sa,
         }
         break;
     default:
-        return len == salen && !memcmp(&own, sa, len);
+        if (len == salen && !memcmp(&own, sa, len)) {
+            return true;
+        }
+        /* a path can be spelt in many ways */
+        return sa->sa_family == AF_UNIX && *own.un.sun_path &&
+               *un->sun_path && same_file(own.un.sun_path, un->sun_path);
     }
     /* any port will do where none is asked for */
     return !port || (own_port >= port && own_port - port <= more);
@@ -262,14 +441,13 @@ static bool listener_is_at(const Listener *l, const struct sockaddr *sa,
 int hand_over_inherit_socket_at(const struct sockaddr *sa, socklen_t salen,
                                 uint16_t more)
 {
-    if (!inheriting) {
-        return -1;
-    }
-    for (guint i = 0; listeners && i < listeners->len; i++) {
-        Listener *l = listener_at(i);
+    QEMU_LOCK_GUARD(&listeners_lock);
+    for (guint i = 0; inheriting && i < inherited->len; i++) {
+        Inherited *in = inherited_at(i);
 
-        if (l->fd < 0 && listener_is_at(l, sa, salen, more)) {
-            return listener_claim(l);
+        if (!in->claimed && inherited_is_at(in, sa, salen, more)) {
+            in->claimed = true;
+            return in->fd;
         }
     }
     return -1;
@@ -332,11 +510,13 @@ static int inherit_fd(const char *str)
     if (qemu_strtoi(str, NULL, 10, &number) < 0) {
         return -1;
     }
-    for (guint i = 0; listeners && i < listeners->len; i++) {
-        Listener *l = listener_at(i);
+    QEMU_LOCK_GUARD(&listeners_lock);
+    for (guint i = 0; i < inherited->len; i++) {
+        Inherited *in = inherited_at(i);
 
-        if (l->fd < 0 && l->source_fd == number) {
-            return listener_claim(l);
+        if (!in->claimed && in->source_fd == number) {
+            in->claimed = true;
+            return in->fd;
         }
     }
     return -1;
@@ -359,30 +539,19 @@ int hand_over_inherit_socket(const SocketAddress *addr)
     }
 }
 
-int hand_over_real_socket(int fd)
-{
-    if (inheriting && fd >= 0) {
-        for (guint i = 0; listeners && i < listeners->len; i++) {
-            if (listener_at(i)->fd == fd) {
-                return listener_at(i)->real;
-            }
-        }
-    }
-    return fd;
-}
-
 GArray *hand_over_inherit_claimed(void)
 {
     GArray *claimed = g_array_new(false, false, sizeof(uint32_t));
 
-    for (uint32_t i = 0; listeners && i < listeners->len; i++) {
-        Listener *l = listener_at(i);
+    QEMU_LOCK_GUARD(&listeners_lock);
+    for (uint32_t i = 0; i < inherited->len; i++) {
+        Inherited *in = inherited_at(i);
 
-        if (l->fd >= 0) {
+        if (in->claimed) {
             g_array_append_val(claimed, i);
-        } else if (l->real >= 0) {
-            close(l->real);
-            l->real = -1;
+        } else if (in->fd >= 0) {
+            close(in->fd);
+            in->fd = -1;
         }
     }
     return claimed;
@@ -390,27 +559,36 @@ GArray *hand_over_inherit_claimed(void)
 
 static void listeners_take(void)
 {
-    for (guint i = 0; listeners && i < listeners->len; i++) {
-        Listener *l = listener_at(i);
-
-        if (l->fd < 0 || l->real < 0) {
-            continue;
-        }
-        if (dup3(l->real, l->fd, O_CLOEXEC) < 0) {
-            error_report("cannot listen on socket %d: %s", l->fd,
-                         strerror(errno));
-        }
-        close(l->real);
-        l->real = -1;
+    WITH_QEMU_LOCK_GUARD(&listeners_lock) {
+        g_array_set_size(inherited, 0);
     }
-    listeners_clear();
+    listeners_changed();
 }
 
 #else /* !CONFIG_LINUX: there are no hand-overs */
 
+void hand_over_listener_add(int fd, void (*changed)(void *opaque),
+                            void *opaque)
+{
+}
+
+void hand_over_listener_remove(int fd)
+{
+}
+
+bool hand_over_listener_is_held(int fd)
+{
+    return false;
+}
+
+bool hand_over_listener_owns_path(int fd)
+{
+    return true;
+}
+
 GArray *hand_over_listeners_collect(void)
 {
-    return g_array_new(false, false, sizeof(int));
+    return g_array_new(false, false, sizeof(HandOverListening));
 }
 
 static bool listeners_release(const uint32_t *claimed, size_t n_claimed,
@@ -427,6 +605,14 @@ void hand_over_inherit_listener(int fd, int source_fd)
 {
 }
 
+void hand_over_inherit_reserve(char **argv)
+{
+}
+
+void hand_over_inherit_numbers(int *sock)
+{
+}
+
 int hand_over_inherit_socket_at(const struct sockaddr *sa, socklen_t salen,
                                 uint16_t more)
 {
@@ -436,11 +622,6 @@ int hand_over_inherit_socket_at(const struct sockaddr *sa, socklen_t salen,
 int hand_over_inherit_socket(const SocketAddress *addr)
 {
     return -1;
-}
-
-int hand_over_real_socket(int fd)
-{
-    return fd;
 }
 
 GArray *hand_over_inherit_claimed(void)
@@ -508,7 +689,7 @@ bool hand_over_resources_take(Error **errp)
 void hand_over_listeners_take(void)
 {
     if (inheriting) {
-        listeners_take();
         inheriting = false;
+        listeners_take();
     }
 }

@@ -85,6 +85,12 @@ void hand_over_look_back(void);
 void hand_over_guest_used(void);
 
 /*
+ * Before anything is opened: if @argv is what a hand-over gives to a QEMU that it
+ * starts, keep the descriptors' numbers free that it names.
+ */
+void hand_over_incoming_early(char **argv);
+
+/*
  * Command line: @str is the argument of -incoming.  If it is of the form
  * that a hand-over gives to a QEMU that it starts ("hand-over:FD"), take
  * what comes over socket FD for the time of initialisation, and return the

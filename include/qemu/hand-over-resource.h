@@ -52,9 +52,36 @@ bool hand_over_resources_release(const uint32_t *claimed, size_t n_claimed,
 void hand_over_resources_restore(void);
 
 /*
- * Source: find this process's listening sockets (/proc/self/fd).
- * Returns their descriptors (still owned by whoever listens) as an array of
- * int, in the order that @claimed of hand_over_resources_release() refers to.
+ * Who listens on a stream socket says so, BQL held: from when it is there until
+ * just before @fd is closed.  @changed is called in the main thread when
+ * hand_over_listener_is_held() may have changed.
+ */
+void hand_over_listener_add(int fd, void (*changed)(void *opaque),
+                            void *opaque);
+void hand_over_listener_remove(int fd);
+
+/* Is it another process that accepts on @fd?  Then don't poll it. */
+bool hand_over_listener_is_held(int fd);
+
+/*
+ * @fd, a listening socket, is going to be closed.  False: another process
+ * listens there, and what leads to it must stay.
+ */
+bool hand_over_listener_owns_path(int fd);
+
+/*
+ * @fd: a duplicate of a listening socket's descriptor
+ * @number: the descriptor's own number
+ */
+typedef struct HandOverListening {
+    int fd;
+    int number;
+} HandOverListening;
+
+/*
+ * Source, BQL held: this process's listening sockets, an array of
+ * HandOverListening that closes the duplicates when it is freed.  Its order is
+ * what @claimed of hand_over_resources_release() refers to.
  * Remembered until the next call.
  */
 GArray *hand_over_listeners_collect(void);
@@ -76,21 +103,27 @@ void hand_over_inherit_begin(void);
 void hand_over_inherit_listener(int fd, int source_fd);
 
 /*
+ * Destination, before anything is opened: keep all numbers that @argv names from
+ * being taken by files of QEMU's own, until hand_over_inherit_numbers().
+ */
+void hand_over_inherit_reserve(char **argv);
+
+/*
+ * Destination, all of them are there: give them the numbers that they had in the
+ * source, by which a command line may name them.  *@sock, a descriptor, may be moved out of the way.
+ */
+void hand_over_inherit_numbers(int *sock);
+
+/*
  * Destination, for who is about to bind and listen: the number of a socket
  * to use instead, which is inherited, and is the caller's; or -1 if there is
- * none at @addr.  Nobody can connect to it before all is taken.
+ * none at @addr.  It is held until all is taken.
  */
 int hand_over_inherit_socket(const SocketAddress *addr);
 
 /* As above; @more: so many ports after the one in @sa will do as well */
 int hand_over_inherit_socket_at(const struct sockaddr *sa, socklen_t salen,
                                 uint16_t more);
-
-/*
- * Destination: the descriptor that will be at number @fd once all is taken,
- * for who asks for its address.  @fd itself where it is not inherited.
- */
-int hand_over_real_socket(int fd);
 
 /*
  * Destination, all devices and monitors created: indices of the inherited

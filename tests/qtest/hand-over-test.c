@@ -748,7 +748,7 @@ static const Case cases[] = {
     { "ram", true, NO_DESCRIPTOR, SOURCE, "failed",
       "came with 0 descriptors, it announced 1" },
     { "ram", true, TWO_DESCRIPTORS, SOURCE, "failed",
-      "came with 2 descriptors, it announced 1" },
+      "sent more descriptors than belong there" },
     { "ram", true, NO_MEMORY, SOURCE, "failed", "is not shareable memory" },
     { "ram", true, SMALL_MEMORY, SOURCE, "failed", "its memory ends at 0x0" },
     { "ram", true, READ_ONLY_MEMORY, SOURCE, "failed",

@@ -232,6 +232,62 @@ static void test_surplus(void)
     pair_close(&p);
 }
 
+static void send_with_fds(Pair *p, const void *data, size_t len, int nfds)
+{
+    union {
+        char buf[CMSG_SPACE(2 * sizeof(int))];
+        struct cmsghdr align;
+    } control = {};
+    struct iovec iov = { .iov_base = (void *)data, .iov_len = len };
+    struct msghdr msg = {
+        .msg_iov = &iov, .msg_iovlen = 1,
+        .msg_control = &control, .msg_controllen = CMSG_SPACE(nfds *
+                                                              sizeof(int)),
+    };
+    struct cmsghdr *cmsg = CMSG_FIRSTHDR(&msg);
+    int fds[2] = { STDIN_FILENO, STDIN_FILENO };
+
+    cmsg->cmsg_level = SOL_SOCKET;
+    cmsg->cmsg_type = SCM_RIGHTS;
+    cmsg->cmsg_len = CMSG_LEN(nfds * sizeof(int));
+    memcpy(CMSG_DATA(cmsg), fds, nfds * sizeof(int));
+    g_assert_cmpint(sendmsg(p->fd, &msg, 0), ==, len);
+}
+
+/*
+ * More descriptors than a message may have, or with what may have none: that is
+ * the end of it, whatever else would come
+ */
+static void test_too_many(const void *opaque)
+{
+    static const char body[] = "{'type': 'loaded'}";
+    bool with_body = opaque != NULL;
+    uint8_t header[HAND_OVER_HEADER_SIZE];
+    unsigned before;
+    Error *err = NULL;
+    Pair p;
+
+    pair_open(&p);
+    before = open_descriptors();
+    stl_be_p(header, HAND_OVER_MAGIC);
+    stw_be_p(header + 4, 1);
+    stw_be_p(header + 6, with_body ? 0 : 1);
+    stl_be_p(header + 8, strlen(body));
+    send_with_fds(&p, header, sizeof(header), with_body ? 0 : 2);
+    if (with_body) {
+        /* but for its end */
+        send_with_fds(&p, body, strlen(body) - 1, 1);
+    }
+    g_assert_null(hand_over_recv(p.b, HAND_OVER_MESSAGE_TYPE_LOADED,
+                                 qemu_clock_get_ns(QEMU_CLOCK_REALTIME) +
+                                 NANOSECONDS_PER_SECOND, NULL, NULL, &err));
+    g_assert_nonnull(strstr(error_get_pretty(err),
+                            "sent more descriptors than belong there"));
+    error_free(err);
+    g_assert_cmpuint(open_descriptors(), ==, before);
+    pair_close(&p);
+}
+
 static void test_eof(void)
 {
     Error *err = NULL;
@@ -296,6 +352,9 @@ int main(int argc, char **argv)
     }
     g_test_add_func("/hand-over-wire/nul", test_nul);
     g_test_add_func("/hand-over-wire/surplus", test_surplus);
+    g_test_add_data_func("/hand-over-wire/too-many/header", NULL,
+                         test_too_many);
+    g_test_add_data_func("/hand-over-wire/too-many/body", "", test_too_many);
     g_test_add_func("/hand-over-wire/eof", test_eof);
     g_test_add_func("/hand-over-wire/send-closed", test_send_closed);
     g_test_add_func("/hand-over-wire/deadline", test_deadline);
