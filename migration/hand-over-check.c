@@ -21,6 +21,10 @@
 #include "chardev/char.h"
 #include "hw/qdev-core.h"
 #include "net/net.h"
+#include "qemu/hand-over-resource.h"
+#include "qobject/qdict.h"
+#include "qobject/qjson.h"
+#include "qobject/qstring.h"
 #include "system/block-backend.h"
 #include "hand-over-internal.h"
 #include "hand-over-check.h"
@@ -64,6 +68,7 @@ static void check_options(ExecCheck *check)
         { "snapshot", "what was written since the start is in files that no "
                       "other process can find" },
         { "add-fd", "descriptors by number can't be passed on" },
+        { "spice", "its sockets can't be passed on" },
     };
 
     for (size_t i = 0; check->own && i < ARRAY_SIZE(options); i++) {
@@ -111,22 +116,52 @@ static void check_opts_list(ExecCheck *check, const char *name)
     }
 }
 
+/* Would another process that reads our standard input take it from us? */
+static bool stdin_has_data(void)
+{
+    struct stat st;
+
+    /* /dev/null, say, a daemon's */
+    return fstat(STDIN_FILENO, &st) == 0 &&
+           (!S_ISCHR(st.st_mode) || isatty(STDIN_FILENO));
+}
+
+/* Character devices that two processes can't have at once */
+static const struct {
+    const char *type;           /* behind "chardev-" */
+    const char *reason;
+    bool (*applies)(void);      /* NULL: always */
+} exclusive_chardevs[] = {
+    { "pty", "is a pseudo-terminal, whose clients know it by its path" },
+    { "stdio", "is the standard input that this process was started with: "
+               "another one would take what is read there", stdin_has_data },
+    { "pipe", "is a pipe: another process would take what is read there" },
+    { "udp", "is a UDP port, whose peer knows it by its number" },
+    { "serial", "is a serial port of the host" },
+    { "parallel", "is a parallel port of the host" },
+    { "braille", "is a device of the host" },
+    { "dbus", "is known to a D-Bus server" },
+    { "spicevmc", "belongs to a SPICE server" },
+    { "spiceport", "belongs to a SPICE server" },
+};
+
 static void check_chardev(ExecCheck *check, Chardev *chr)
 {
     const char *type = object_get_typename(OBJECT(chr));
 
-    if (!strcmp(type, "chardev-pty")) {
-        g_autofree char *option = g_strdup_printf("-chardev pty,id=%s",
-                                                  chr->label);
+    if (!strstart(type, "chardev-", &type)) {
+        return;
+    }
+    for (size_t i = 0; i < ARRAY_SIZE(exclusive_chardevs); i++) {
+        if (!strcmp(type, exclusive_chardevs[i].type) &&
+            (!exclusive_chardevs[i].applies ||
+             exclusive_chardevs[i].applies())) {
+            g_autofree char *option = g_strdup_printf("-chardev %s,id=%s",
+                                                      type, chr->label);
 
-        block_by(check, option, "character device '%s' is a pseudo-terminal, "
-                 "whose clients know it by its path", chr->label);
-    } else if (!strcmp(type, "chardev-stdio") && isatty(STDIN_FILENO)) {
-        g_autofree char *option = g_strdup_printf("-chardev stdio,id=%s",
-                                                  chr->label);
-
-        block_by(check, option, "character device '%s' is the terminal that "
-                 "this process was started from", chr->label);
+            block_by(check, option, "character device '%s' %s", chr->label,
+                     exclusive_chardevs[i].reason);
+        }
     }
 }
 
@@ -192,6 +227,14 @@ static void check_netdevs(ExecCheck *check)
 #ifdef CONFIG_AF_XDP
         case NET_CLIENT_DRIVER_AF_XDP:
 #endif
+        case NET_CLIENT_DRIVER_SOCKET:
+        case NET_CLIENT_DRIVER_DGRAM:
+            /* a multicast group is for everybody, and streams are passed on */
+            if (!strstart(ncs[i]->info_str, "udp=", NULL) &&
+                !strstart(ncs[i]->info_str, "socket: udp=", NULL)) {
+                break;
+            }
+            goto only_one;
         case NET_CLIENT_DRIVER_L2TPV3:
         case NET_CLIENT_DRIVER_VHOST_USER:
         case NET_CLIENT_DRIVER_VHOST_VDPA:
@@ -239,21 +282,114 @@ static void check_block(ExecCheck *check)
     }
 }
 
+/* What is put there for @key in an option's argument, to be freed */
+static char *option_value(const char *arg, const char *key)
+{
+    size_t len = strlen(key);
+    const char *p;
+
+    for (p = arg; (p = strstr(p, key)); p += len) {
+        if ((p == arg || p[-1] == ',') && p[len] == '=') {
+            return g_strndup(p + len + 1, strcspn(p + len + 1, ","));
+        }
+    }
+    return NULL;
+}
+
 /* A device of the command line that is not there any more would come back */
 static void check_unplugged(const char *value, void *opaque)
 {
     ExecCheck *check = opaque;
     g_autofree char *id = NULL;
-    const char *p = strstr(value, "id=");
 
-    if (*value == '{' || !p || (p != value && p[-1] != ',')) {
-        return;
+    if (*value == '{') {
+        QDict *dict = qobject_to(QDict, qobject_from_json(value, NULL));
+
+        id = dict ? g_strdup(qdict_get_try_str(dict, "id")) : NULL;
+        qobject_unref(dict);
+    } else {
+        id = option_value(value, "id");
     }
-    p += strlen("id=");
-    id = g_strndup(p, strcspn(p, ","));
-    if (!object_resolve_path_component(peripheral("peripheral"), id)) {
+    if (id &&
+        !object_resolve_path_component(peripheral("peripheral"), id)) {
         block_by(check, NULL, "device '%s' of this process's command line was "
                  "unplugged", id);
+    }
+}
+
+/* A descriptor by number is passed on where it is a listening socket */
+static void check_number(ExecCheck *check, const char *option, const char *str)
+{
+    int fd;
+
+    if (qemu_strtoi(str, NULL, 10, &fd) < 0 || !hand_over_is_listener(fd)) {
+        block_by(check, option, "descriptor %s can't be passed on by its "
+                 "number", str);
+    }
+}
+
+/* Members and parameters whose values are numbers of descriptors */
+static const char *const fd_keys[] = { "fd", "fds", "vhostfd", "vhostfds" };
+
+static void check_json_fds(ExecCheck *check, const char *option, QDict *dict)
+{
+    const QDictEntry *e;
+
+    for (e = qdict_first(dict); e; e = qdict_next(dict, e)) {
+        QObject *obj = qdict_entry_value(e);
+        QDict *inner = qobject_to(QDict, obj);
+        QString *str = qobject_to(QString, obj);
+
+        if (inner) {
+            if (!g_strcmp0(qdict_get_try_str(inner, "type"), "fd") &&
+                qdict_get_try_str(inner, "str")) {
+                check_number(check, option, qdict_get_try_str(inner, "str"));
+            }
+            check_json_fds(check, option, inner);
+        }
+        for (size_t i = 0; str && i < ARRAY_SIZE(fd_keys); i++) {
+            if (!strcmp(qdict_entry_key(e), fd_keys[i])) {
+                check_number(check, option, qstring_get_str(str));
+            }
+        }
+    }
+}
+
+typedef struct FdCheck {
+    ExecCheck *check;
+    const char *option;
+} FdCheck;
+
+static void check_fds(const char *value, void *opaque)
+{
+    static const char *const addresses[] = { "addr", "local", "remote" };
+    FdCheck *fds = opaque;
+
+    if (*value == '{') {
+        QDict *dict = qobject_to(QDict, qobject_from_json(value, NULL));
+
+        if (dict) {
+            check_json_fds(fds->check, fds->option, dict);
+        }
+        qobject_unref(dict);
+        return;
+    }
+    for (size_t i = 0; i < ARRAY_SIZE(fd_keys); i++) {
+        g_autofree char *number = option_value(value, fd_keys[i]);
+
+        if (number) {
+            check_number(fds->check, fds->option, number);
+        }
+    }
+    for (size_t i = 0; i < ARRAY_SIZE(addresses); i++) {
+        g_autofree char *type_key = g_strconcat(addresses[i], ".type", NULL);
+        g_autofree char *str_key = g_strconcat(addresses[i], ".str", NULL);
+        g_autofree char *type = option_value(value, type_key);
+        g_autofree char *number = option_value(value, str_key);
+
+        if (number && !g_strcmp0(type, "fd")) {
+            check_number(fds->check, fds->option, number);
+        }
     }
 }
 
@@ -268,7 +404,17 @@ void hand_over_check_exec(bool own_command_line, HandOverBlockerList ***tail)
     check_netdevs(&check);
     check_block(&check);
     if (own_command_line) {
+        static const char *const with_fds[] = {
+            "chardev", "device", "net", "netdev", "nic", "object"
+        };
+
         hand_over_own_option_foreach("device", check_unplugged, &check);
+        for (size_t i = 0; i < ARRAY_SIZE(with_fds); i++) {
+            g_autofree char *option = g_strdup_printf("-%s fd=", with_fds[i]);
+            FdCheck fds = { .check = &check, .option = option };
+
+            hand_over_own_option_foreach(with_fds[i], check_fds, &fds);
+        }
     }
 }
 

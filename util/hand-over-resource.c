@@ -155,6 +155,19 @@ void hand_over_listener_remove(int fd)
     }
 }
 
+bool hand_over_is_listener(int fd)
+{
+    Listener *l;
+
+    QEMU_LOCK_GUARD(&listeners_lock);
+    QTAILQ_FOREACH(l, &listeners, next) {
+        if (l->fd == fd) {
+            return true;
+        }
+    }
+    return false;
+}
+
 bool hand_over_listener_is_held(int fd)
 {
     Listener *l;
@@ -574,6 +587,11 @@ void hand_over_listener_add(int fd, void (*changed)(void *opaque),
 
 void hand_over_listener_remove(int fd)
 {
+}
+
+bool hand_over_is_listener(int fd)
+{
+    return false;
 }
 
 bool hand_over_listener_is_held(int fd)

@@ -60,6 +60,9 @@ void hand_over_listener_add(int fd, void (*changed)(void *opaque),
                             void *opaque);
 void hand_over_listener_remove(int fd);
 
+/* Does somebody here listen on @fd? */
+bool hand_over_is_listener(int fd);
+
 /* Is it another process that accepts on @fd?  Then don't poll it. */
 bool hand_over_listener_is_held(int fd);
 
