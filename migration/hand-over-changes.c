@@ -49,13 +49,20 @@ static void parts_add_ram(GHashTable *parts)
     }
 }
 
-/* @bs and what is below it, as text */
+/*
+ * @bs and what is below it, as text: files, and how they are joined.  The name
+ * of what is joined depends on who has asked for it; and filters come and go
+ * (with jobs), without changing what the guest reads.
+ */
 static void GRAPH_RDLOCK image_print(GString *text, BlockDriverState *bs)
 {
     BdrvChild *child;
 
-    g_string_append_printf(text, "%s:%s", bs->drv ? bs->drv->format_name : "",
-                           bs->filename);
+    bs = bdrv_skip_filters(bs);
+    g_string_append(text, bs->drv ? bs->drv->format_name : "");
+    if (QLIST_EMPTY(&bs->children)) {
+        g_string_append_printf(text, ":%s", bs->filename);
+    }
     QLIST_FOREACH(child, &bs->children, next) {
         g_string_append_printf(text, " (%s ", child->name);
         image_print(text, child->bs);

@@ -59,8 +59,8 @@ static QIOChannelSocket *connect_at_once(const UnixSocketAddress *addr,
     qemu_socket_set_nonblock(fd);
     if (connect(fd, (struct sockaddr *)&un, sizeof(un)) < 0) {
         if (errno == EAGAIN) {
-            error_setg(errp, "nobody accepts connections at socket '%s', where "
-                       "others wait already", addr->path);
+            error_setg(errp, "socket '%s': nobody accepts connections, and its "
+                       "backlog is full", addr->path);
         } else {
             error_setg_errno(errp, errno, "cannot connect to '%s'", addr->path);
         }

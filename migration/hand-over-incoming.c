@@ -266,6 +266,11 @@ static bool coroutine_fn incoming_adopt(Error **errp)
     if (!hand_over_peer_check(incoming.wire->ioc, errp)) {
         return false;
     }
+    if (migrate_tls()) {
+        error_setg(errp, "migration parameter 'tls-creds' is set here: expected "
+                   "none, a hand-over's stream comes as it is");
+        return false;
+    }
     hello = hand_over_peer_recv_hello(incoming.wire, &incoming.peer, -1, NULL,
                                       errp);
     if (!hello) {
@@ -409,13 +414,18 @@ bool coroutine_fn hand_over_incoming_loaded(Error **errp)
     Error *err = NULL;
     bool eof = false;
 
-    if (hand_over_send_type(incoming.wire, HAND_OVER_MESSAGE_TYPE_LOADED,
-                            &err)) {
-        commit = hand_over_recv(incoming.wire, HAND_OVER_MESSAGE_TYPE_COMMIT,
-                                -1, NULL, &eof, &err);
-    } else {
-        eof = true;
+    if (qemu_file_read_ahead(migration_incoming_get_current()->from_src_file)) {
+        /* the source says nothing before "loaded" but that it has given up */
+        error_setg(errp, "the source gave up before all was loaded");
+        return false;
     }
+    /*
+     * Where this can't be sent nobody waits for it any more, and why is to be
+     * read: "abort", if the source has taken the guest back
+     */
+    hand_over_send_type(incoming.wire, HAND_OVER_MESSAGE_TYPE_LOADED, NULL);
+    commit = hand_over_recv(incoming.wire, HAND_OVER_MESSAGE_TYPE_COMMIT, -1,
+                            NULL, &eof, &err);
     if (commit) {
         return true;
     }
@@ -491,7 +501,9 @@ bool hand_over_incoming_take(Error **errp)
     hand_over_listeners_take();
     trace_hand_over_taken();
     incoming_end();
-    hand_over_requests_arrived(runstate_is_live(global_state_get_runstate()));
+    /* as the caller decides whether it runs */
+    hand_over_requests_arrived(!global_state_received() ||
+                               runstate_is_live(global_state_get_runstate()));
     return true;
 }
 

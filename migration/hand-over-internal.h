@@ -131,7 +131,8 @@ int hand_over_source_replay(MigrationState *s);
 
 /*
  * BQL not held: the migration stream is complete.  True: the destination has
- * the guest.  False: it does not, and never will.
+ * the guest.  False: it does not, or that is not known: then
+ * hand_over_guest_is_gone() is true.
  */
 bool hand_over_source_commit(MigrationState *s, Error **errp);
 

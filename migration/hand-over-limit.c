@@ -9,6 +9,7 @@
  */
 
 #include "qemu/osdep.h"
+#include "qemu/atomic.h"
 #include "qemu/thread.h"
 #include "hand-over-limit.h"
 
@@ -19,6 +20,7 @@ struct HandOverLimit {
     QemuSemaphore over;
     bool running;       /* the thread has not been joined */
     bool is_armed;
+    bool reading;       /* atomic */
     uint32_t ms;        /* 0: it was never armed */
     bool expired;       /* read when the thread was joined */
 };
@@ -30,7 +32,9 @@ static void *limit_thread(void *opaque)
     qemu_sem_wait(&limit->armed);
     if (limit->ms && qemu_sem_timedwait(&limit->over, limit->ms) < 0) {
         limit->expired = true;
-        qio_channel_shutdown(limit->ioc, QIO_CHANNEL_SHUTDOWN_BOTH, NULL);
+        qio_channel_shutdown(limit->ioc, qatomic_read(&limit->reading)
+                                         ? QIO_CHANNEL_SHUTDOWN_READ
+                                         : QIO_CHANNEL_SHUTDOWN_BOTH, NULL);
     }
     return NULL;
 }
@@ -55,6 +59,11 @@ void hand_over_limit_arm(HandOverLimit *limit, uint32_t ms)
     limit->ms = MIN(ms, INT_MAX);
     limit->is_armed = true;
     qemu_sem_post(&limit->armed);
+}
+
+void hand_over_limit_reading(HandOverLimit *limit)
+{
+    qatomic_set(&limit->reading, true);
 }
 
 bool hand_over_limit_disarm(HandOverLimit *limit)

@@ -20,6 +20,9 @@ HandOverLimit *hand_over_limit_new(QIOChannel *ioc);
  */
 void hand_over_limit_arm(HandOverLimit *limit, uint32_t ms);
 
+/* From now on it is not written to: what is shut down is reading alone */
+void hand_over_limit_reading(HandOverLimit *limit);
+
 /* No more from now on.  True: it was too late, the channel is shut down. */
 bool hand_over_limit_disarm(HandOverLimit *limit);
 

@@ -223,21 +223,36 @@ static bool peer_is_ending(const HandOverPeer *peer)
     return state == 'Z' || state == 'X' || (flags & PF_EXITING);
 }
 
-bool hand_over_peer_wait_death(const HandOverPeer *peer, int64_t timeout_ns)
+/* Wait for its death, however likely that is */
+static bool peer_wait(const HandOverPeer *peer, int64_t timeout_ns)
 {
     int64_t deadline = qemu_clock_get_ns(QEMU_CLOCK_REALTIME) + timeout_ns;
     GPollFD pfd = { .fd = peer->pidfd, .events = G_IO_IN };
-    int ret = qemu_poll_ns(&pfd, 1, 0);
+    int ret;
 
-    if (ret == 0 && !peer_is_ending(peer)) {
-        return false;
-    }
     do {
         int64_t left = deadline - qemu_clock_get_ns(QEMU_CLOCK_REALTIME);
 
         ret = qemu_poll_ns(&pfd, 1, MAX(left, 0));
     } while (ret < 0 && errno == EINTR);
     return ret > 0;
+}
+
+bool hand_over_peer_wait_death(const HandOverPeer *peer, int64_t timeout_ns)
+{
+    if (!peer_wait(peer, 0) && !peer_is_ending(peer)) {
+        return false;
+    }
+    return peer_wait(peer, timeout_ns);
+}
+
+bool hand_over_peer_end(const HandOverPeer *peer, int64_t timeout_ns)
+{
+    if (syscall(SYS_pidfd_send_signal, peer->pidfd, SIGKILL, NULL, 0) < 0 &&
+        errno != ESRCH) {
+        return peer_wait(peer, 0);
+    }
+    return peer_wait(peer, timeout_ns);
 }
 
 void hand_over_peer_kill(const HandOverPeer *peer)

@@ -60,6 +60,12 @@ bool hand_over_peer_wait_death(const HandOverPeer *peer, int64_t timeout_ns);
 /* End it, if it lives */
 void hand_over_peer_kill(const HandOverPeer *peer);
 
+/*
+ * The same, and wait until it has ended, but at most @timeout_ns.  False if it
+ * may live: it may be somebody's whom we must not send a signal.
+ */
+bool hand_over_peer_end(const HandOverPeer *peer, int64_t timeout_ns);
+
 void hand_over_peer_clear(HandOverPeer *peer);
 
 /* What the architecture has registered, or NULL */

@@ -50,8 +50,8 @@ bool hand_over_in_flight(Error **errp)
     if (!requests.in_flight) {
         return false;
     }
-    error_setg(errp, "The guest is being handed over %s: this can be asked for "
-               "when it has arrived, of the QEMU that has it then",
+    error_setg(errp, "The guest is being handed over %s: try again when it "
+               "has arrived, at the QEMU that then has it",
                hand_over_incoming_active() ? "to this QEMU"
                                            : "to another QEMU");
     return true;
@@ -66,6 +66,23 @@ static bool requests_any(const SystemRequests *r)
 static void requests_clear(void)
 {
     requests.pending = (SystemRequests) { .vmstop = RUN_STATE__MAX };
+}
+
+/* What is in @more as well, and came later */
+static void requests_merge(const SystemRequests *more)
+{
+    SystemRequests *r = &requests.pending;
+
+    r->reset = more->reset ? more->reset : r->reset;
+    if (more->shutdown) {
+        r->shutdown = more->shutdown;
+        r->exit_code = more->exit_code;
+    }
+    r->wakeup = more->wakeup ? more->wakeup : r->wakeup;
+    r->suspend |= more->suspend;
+    r->powerdown |= more->powerdown;
+    r->debug |= more->debug;
+    r->vmstop = more->vmstop != RUN_STATE__MAX ? more->vmstop : r->vmstop;
 }
 
 /*
@@ -114,6 +131,24 @@ static int requests_parse(const QEnumLookup *lookup, const uint8_t *name)
     return value;
 }
 
+/* Can a guest that runs be stopped in @state? */
+static bool requests_can_stop_in(RunState state)
+{
+    switch (state) {
+    case RUN_STATE_DEBUG:
+    case RUN_STATE_GUEST_PANICKED:
+    case RUN_STATE_INTERNAL_ERROR:
+    case RUN_STATE_IO_ERROR:
+    case RUN_STATE_PAUSED:
+    case RUN_STATE_SHUTDOWN:
+    case RUN_STATE_WATCHDOG:
+    case RUN_STATE__MAX:
+        return true;
+    default:
+        return false;
+    }
+}
+
 static int requests_post_load(void *opaque, int version_id)
 {
     WireRequests *w = opaque;
@@ -122,7 +157,7 @@ static int requests_post_load(void *opaque, int version_id)
     int vmstop = *w->vmstop ? requests_parse(&RunState_lookup, w->vmstop)
                             : RUN_STATE__MAX;
 
-    if (reset < 0 || shutdown < 0 || vmstop < 0 ||
+    if (reset < 0 || shutdown < 0 || !requests_can_stop_in(vmstop) ||
         w->wakeup < 0 || w->wakeup > QEMU_WAKEUP_REASON_OTHER) {
         return -EINVAL;
     }
@@ -182,6 +217,9 @@ static void requests_release(void)
 
 static void requests_put(void)
 {
+    if (requests_any(&requests.pending)) {
+        hand_over_guest_used();
+    }
     qemu_system_requests_put(&requests.pending);
     requests_clear();
 }
@@ -227,6 +265,11 @@ static void requests_vm_starts(void *opaque, bool running, RunState state)
 void hand_over_requests_here(bool will_run)
 {
     if (requests.in_flight) {
+        SystemRequests more;
+
+        /* it may have failed before, or been asked for after, it was collected */
+        qemu_system_requests_take(&more);
+        requests_merge(&more);
         requests_release();
     }
     if (!requests_any(&requests.pending)) {
@@ -244,9 +287,25 @@ void hand_over_requests_here(bool will_run)
 
 void hand_over_requests_arrived(bool will_run)
 {
-    /* for the machine that waited: it has become the guest's */
-    requests_forget();
+    SystemRequests more;
+
+    qemu_system_requests_take(&more);
+    /*
+     * All of it was for the machine that waited, but for what the guest's own
+     * clock has done since it was loaded
+     */
+    if (more.wakeup && vm_get_suspended()) {
+        requests.pending.wakeup = more.wakeup;
+    }
+    requests_release();
     hand_over_requests_here(will_run);
+}
+
+void hand_over_requests_put_now(void)
+{
+    if (requests.start) {
+        requests_put_at_once();
+    }
 }
 
 void hand_over_requests_drop(void)

@@ -7,14 +7,15 @@
 #ifndef MIGRATION_HAND_OVER_REQUESTS_H
 #define MIGRATION_HAND_OVER_REQUESTS_H
 
-/* All of these are for the BQL's holder */
+/* All of these: BQL held */
 
 /* Once, before there is a guest */
 void hand_over_requests_init(void);
 
 /*
  * The guest is about to leave this process, or to come to it: from here on the
- * main loop acts on no request, and hand_over_in_flight() is true.
+ * main loop acts on no request, and hand_over_in_flight() is true.  May release
+ * the BQL for a while (qemu_system_requests_hold()).
  */
 void hand_over_requests_hold(void);
 
@@ -37,7 +38,13 @@ void hand_over_requests_here(bool will_run);
 /* The same for the destination that has the guest now */
 void hand_over_requests_arrived(bool will_run);
 
-/* Destination: no guest has come */
+/*
+ * What waits for the guest to run here is asked for at once: it leaves by a
+ * migration that does not take it along.
+ */
+void hand_over_requests_put_now(void);
+
+/* No guest has come, or it has become another one */
 void hand_over_requests_drop(void);
 
 #endif

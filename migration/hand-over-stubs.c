@@ -179,6 +179,14 @@ void hand_over_source_wait_cancelled(void)
 {
 }
 
+void hand_over_requests_put_now(void)
+{
+}
+
+void hand_over_requests_drop(void)
+{
+}
+
 void hand_over_requests_init(void)
 {
 }

@@ -72,6 +72,16 @@ static GString *message_to_json(const HandOverMessage *msg)
     return json;
 }
 
+static void message_header(HandOverWire *wire, const HandOverMessage *msg,
+                           int fd, size_t length, uint8_t *header)
+{
+    trace_hand_over_send(HandOverMessageType_str(msg->type), fd, length);
+    stl_be_p(header, HAND_OVER_MAGIC);
+    stw_be_p(header + 4, wire->version);
+    stw_be_p(header + 6, fd >= 0);
+    stl_be_p(header + 8, length);
+}
+
 bool hand_over_send(HandOverWire *wire, const HandOverMessage *msg, int fd,
                     Error **errp)
 {
@@ -83,7 +93,6 @@ bool hand_over_send(HandOverWire *wire, const HandOverMessage *msg, int fd,
     };
     Error *err = NULL;
 
-    trace_hand_over_send(HandOverMessageType_str(msg->type), fd, json->len);
     if (json->len > HAND_OVER_BODY_MAX) {
         error_setg(errp, "hand-over message '%s' is too large: %zu bytes, "
                    "at most %d can be sent",
@@ -91,10 +100,7 @@ bool hand_over_send(HandOverWire *wire, const HandOverMessage *msg, int fd,
                    HAND_OVER_BODY_MAX);
         return false;
     }
-    stl_be_p(header, HAND_OVER_MAGIC);
-    stw_be_p(header + 4, wire->version);
-    stw_be_p(header + 6, fd >= 0);
-    stl_be_p(header + 8, json->len);
+    message_header(wire, msg, fd, json->len, header);
 
     if (qio_channel_writev_full_all(wire->ioc, iov, ARRAY_SIZE(iov), &fd,
                                     fd >= 0, 0, &err) < 0) {
@@ -128,6 +134,28 @@ bool hand_over_send_reason(HandOverWire *wire, HandOverMessageType type,
 
     msg.u.refused.reason = (char *)reason;
     return hand_over_send(wire, &msg, -1, errp);
+}
+
+bool hand_over_send_abort(HandOverWire *wire, const char *reason)
+{
+    HandOverMessage msg = { .type = HAND_OVER_MESSAGE_TYPE_ABORT };
+    uint8_t header[HAND_OVER_HEADER_SIZE];
+    struct iovec iov[] = {
+        { .iov_base = header, .iov_len = sizeof(header) },
+        { },
+    };
+    g_autoptr(GString) json = NULL;
+    ssize_t sent;
+
+    msg.u.abort.reason = (char *)reason;
+    json = message_to_json(&msg);
+    iov[1] = (struct iovec) { .iov_base = json->str, .iov_len = json->len };
+    message_header(wire, &msg, -1, json->len, header);
+
+    qio_channel_set_blocking(wire->ioc, false, NULL);
+    sent = qio_channel_writev(wire->ioc, iov, ARRAY_SIZE(iov), NULL);
+    qio_channel_set_blocking(wire->ioc, true, NULL);
+    return sent == sizeof(header) + json->len;
 }
 
 bool hand_over_parse_header(const uint8_t *buf, uint16_t version,

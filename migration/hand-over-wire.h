@@ -127,7 +127,13 @@ bool hand_over_send(HandOverWire *wire, const HandOverMessage *msg, int fd,
 bool hand_over_send_type(HandOverWire *wire, HandOverMessageType type,
                          Error **errp);
 
-/* As above, for "refused" and "abort" */
+/*
+ * "abort", without waiting for a peer that does not read: false where it could
+ * not be sent whole.
+ */
+bool hand_over_send_abort(HandOverWire *wire, const char *reason);
+
+/* As hand_over_send(), for "refused" */
 bool hand_over_send_reason(HandOverWire *wire, HandOverMessageType type,
                            const char *reason, Error **errp);
 

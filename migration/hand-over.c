@@ -61,6 +61,7 @@ typedef struct HandOverSource {
     size_t n_claimed;
     GHashTable *parts;          /* what was offered */
     HandOverLimit *limit;
+    bool streamed;              /* the peer may have all of the device state */
     bool silent;                /* the peer's end is closed */
     int peer_vm;                /* the peer's virtual machine, -1: none */
     HandOverWire *unused;       /* where it says that it uses the guest */
@@ -765,14 +766,21 @@ static void source_gone(void)
 
 /*
  * There is no "done": does that tell that the destination has not got the guest?
- * It does if it has refused, or has closed its end, which it does not do in the
- * middle of a message unless it dies there.
+ * It does if it has refused, or died.  One that has closed its end meant to, if
+ * it was not somebody here (yank) who did that; it must not go on, in any case.
+ * No QEMU closes its end in the middle of a message unless it dies there.
  */
 static bool source_answer_is_no(void)
 {
-    return source->wire->refused || source->silent ||
-           (source->wire->closed &&
-            hand_over_peer_wait_death(&source->peer, DEATH_TIMEOUT_NS));
+    if (source->wire->refused) {
+        return true;
+    }
+    if (source->silent) {
+        return hand_over_peer_wait_death(&source->peer, DEATH_TIMEOUT_NS) ||
+               hand_over_peer_end(&source->peer, DEATH_TIMEOUT_NS);
+    }
+    return source->wire->closed &&
+           hand_over_peer_wait_death(&source->peer, DEATH_TIMEOUT_NS);
 }
 
 /*
@@ -788,9 +796,9 @@ static bool source_was_too_slow(Error **errp)
         error_free(*errp);
         *errp = NULL;
     }
-    error_setg(errp, "the destination did not load the device state in %u ms, "
-               "for which the guest may stand still (downtime-limit)",
-               source->downtime_ms);
+    error_setg(errp, "the destination did not load the device state within %u "
+               "ms, the longest that the guest may stand still "
+               "(downtime-limit)", source->downtime_ms);
     return true;
 }
 
@@ -812,6 +820,8 @@ bool hand_over_source_commit(MigrationState *s, Error **errp)
     WITH_QEMU_LOCK_GUARD(&figures.lock) {
         figures.device_state_bytes = qemu_file_transferred(s->to_dst_file);
     }
+    source->streamed = true;
+    hand_over_limit_reading(source->limit);
     enter_stage(HAND_OVER_STAGE_LOAD);
     /* (it is the limit that ends this) */
     loaded = hand_over_recv(source->wire, HAND_OVER_MESSAGE_TYPE_LOADED, -1,
@@ -914,8 +924,16 @@ void hand_over_source_finish(MigrationState *s)
             reason = g_strdup(s->error ? error_get_pretty(s->error)
                                        : "cancelled");
         }
-        hand_over_send_reason(source->wire, HAND_OVER_MESSAGE_TYPE_ABORT,
-                              reason, NULL);
+        if (!hand_over_send_abort(source->wire, reason) && source->streamed &&
+            !hand_over_peer_end(&source->peer, DEATH_TIMEOUT_NS)) {
+            /*
+             * It has all that it needs, and would take the end of this process
+             * for its death, at any time: it does not know better.
+             */
+            error_report("process %" PRId64 " could be told neither that the "
+                         "guest stays here nor to end: do not let it go on",
+                         source->peer.pid);
+        }
     }
     if (source->child) {
         /*
@@ -1095,19 +1113,17 @@ void hand_over_source_wait_cancelled(void)
 void hand_over_source_cancel(MigrationState *s)
 {
     QIOChannel *ioc = qemu_file_get_ioc(s->to_dst_file);
-    bool streaming;
+    bool sending;
 
     WITH_QEMU_LOCK_GUARD(&figures.lock) {
-        streaming = figures.stage == HAND_OVER_STAGE_READY ||
-                    figures.stage == HAND_OVER_STAGE_STOP ||
-                    figures.stage == HAND_OVER_STAGE_SAVE;
+        sending = figures.stage < HAND_OVER_STAGE_LOAD;
     }
     /*
      * Whatever the migration thread waits for, let it be over.  The way to
-     * the destination stays open for an "abort", unless the thread is in the
-     * middle of the stream: then what is missing tells the destination.
+     * the destination stays open for an "abort" once that may have the whole
+     * stream; before, what is missing tells it.
      */
-    if (streaming) {
+    if (sending) {
         qemu_file_shutdown(s->to_dst_file);
     } else {
         qio_channel_shutdown(ioc, QIO_CHANNEL_SHUTDOWN_READ, NULL);

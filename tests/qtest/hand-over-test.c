@@ -1939,7 +1939,7 @@ static void test_reset_loop(void)
 {
     g_autofree char *rom = tmp_path("rom-resets");
     g_autofree char *incoming = tmp_path("incoming");
-    g_autofree char *opts = g_strdup_printf(MACHINE " -bios %s", rom);
+    g_autofree char *opts = g_strdup_printf(MACHINE " -smp 4 -bios %s", rom);
     g_autofree char *dest_opts = g_strdup_printf("%s -incoming unix:%s", opts,
                                                  incoming);
     Vm source, destination;
@@ -2152,7 +2152,7 @@ static void check_limit(const char *at, const char *opts)
     error = vm_migration_error(&source);
     g_assert_cmpstr(status, ==, "failed");
     g_assert_nonnull(error);
-    g_assert_nonnull(strstr(error, "in 200 ms"));
+    g_assert_nonnull(strstr(error, "within 200 ms"));
     vm_assert_counts(&source);
     proxy_go(&proxy);
     vm_wait_exit(&destination);
@@ -2169,6 +2169,52 @@ static void test_limit_stream(void)
 static void test_limit_load(void)
 {
     check_limit("loaded", MACHINE);
+}
+
+/*
+ * A destination that slept when the source took the guest back, and wakes up when
+ * that has ended: it must not take that for its death, and go on with a guest that
+ * is of the past.  (Nobody stands between the two.)
+ */
+static void test_wakes_too_late(const void *opaque)
+{
+    const char *how = opaque;
+    bool limit = !strcmp(how, "limit");
+    g_autofree char *path = tmp_path("incoming");
+    g_autofree char *uri = g_strdup_printf("unix:%s", path);
+    g_autofree char *status = NULL;
+    Vm source, destination;
+
+    start_pair(&source, &destination, MACHINE, MACHINE);
+    vm_set_capability(&source, "pause-before-switchover", true);
+    qobject_unref(vm_command(&source, "{'execute': 'migrate-protected-vm',"
+                             " 'arguments': {'uri': %s, 'on-success': 'stay',"
+                             " 'downtime-limit': %i}}", uri,
+                             limit ? 200 : 60000));
+    vm_wait_pre_switchover(&source);
+    g_assert_cmpint(kill(destination.pid, SIGSTOP), ==, 0);
+    vm_migrate_continue(&source);
+    while (!limit) {
+        QDict *resp = vm_command(&source, "{'execute': 'query-migrate'}");
+        QDict *info = qdict_get_qdict(resp, "hand-over");
+        bool load = !strcmp(qdict_get_str(info, "stage"), "load");
+
+        qobject_unref(resp);
+        if (load) {
+            break;
+        }
+    }
+    if (!strcmp(how, "cancel")) {
+        qobject_unref(vm_command(&source, "{'execute': 'migrate_cancel'}"));
+    }
+    if (strcmp(how, "quit")) {
+        status = vm_wait_migration(&source);
+        vm_assert_counts(&source);
+    }
+    qobject_unref(vm_command(&source, "{'execute': 'quit'}"));
+    g_assert_cmpint(vm_wait_exit(&source), ==, 0);
+    g_assert_cmpint(kill(destination.pid, SIGCONT), ==, 0);
+    g_assert_cmpint(vm_wait_exit(&destination), !=, 0);
 }
 
 /* A destination that never gets ready is given up on */
@@ -2305,6 +2351,12 @@ int main(int argc, char **argv)
     g_test_add_func("/hand-over/limit/connect", test_limit_connect);
     g_test_add_func("/hand-over/limit/stream", test_limit_stream);
     g_test_add_func("/hand-over/limit/load", test_limit_load);
+    g_test_add_data_func("/hand-over/wakes-too-late/limit", "limit",
+                         test_wakes_too_late);
+    g_test_add_data_func("/hand-over/wakes-too-late/cancel", "cancel",
+                         test_wakes_too_late);
+    g_test_add_data_func("/hand-over/wakes-too-late/quit", "quit",
+                         test_wakes_too_late);
     g_test_add_func("/hand-over/timeout", test_timeout);
     g_test_add_data_func("/hand-over/snapshot/multifd", "multifd",
                          test_snapshot);
