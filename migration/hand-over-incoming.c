@@ -52,6 +52,7 @@
 static struct {
     bool seen;              /* the first connection has been looked at */
     bool active;
+    bool ending;            /* this process is about to */
     bool plain;             /* the guest comes by an ordinary migration */
     bool source_is_dead;
     HandOverWire *wire;
@@ -195,6 +196,10 @@ static bool offer_adopt(const HandOverOffer *offer, Error **errp)
     HandOverMessage answer = { .type = HAND_OVER_MESSAGE_TYPE_VM };
     int vm;
 
+    if (incoming.ending) {
+        error_setg(errp, "this QEMU was told to end");
+        return false;
+    }
     if (!hand_over_ram_adopt(incoming.wire, offer->ram_blocks, errp) ||
         !lock_memory(errp)) {
         return false;
@@ -463,11 +468,30 @@ static void vm_starts(void *opaque, bool running, RunState state)
     }
 }
 
+bool hand_over_ram_is_anothers(void)
+{
+    return hand_over_guest_is_gone(NULL) || incoming.unused ||
+           (runstate_check(RUN_STATE_INMIGRATE) &&
+            !(incoming.plain && !migrate_ignore_shared()));
+}
+
+void hand_over_incoming_shutdown(void)
+{
+    incoming.ending = true;
+    if (incoming.active || incoming.unused) {
+        hand_over_ram_release();
+    }
+}
+
 bool hand_over_incoming_take(Error **errp)
 {
     const HandOverArch *arch = hand_over_arch();
     Error *err = NULL;
 
+    if (incoming.ending) {
+        error_setg(errp, "this QEMU was told to end");
+        return false;
+    }
     if (!migration_block_activate(errp)) {
         return false;
     }
@@ -475,7 +499,8 @@ bool hand_over_incoming_take(Error **errp)
         return false;
     }
     /* The last that can fail */
-    if (arch && arch->move && !arch->move(errp)) {
+    if (!hand_over_ram_take(errp) ||
+        (arch && arch->move && !arch->move(errp))) {
         return false;
     }
 

@@ -16,6 +16,20 @@ bool hand_over_guest_is_gone(Error **errp)
     return false;
 }
 
+bool hand_over_is_mode(void)
+{
+    return false;
+}
+
+bool hand_over_ram_is_anothers(void)
+{
+    return false;
+}
+
+void hand_over_incoming_shutdown(void)
+{
+}
+
 bool hand_over_is_blocked(Error **errp)
 {
     error_setg(errp, "this host's operating system can't hand guests over");

@@ -38,6 +38,12 @@
 #include "qemu-file.h"
 #include "trace.h"
 
+/*
+ * How long the main loop may be kept waiting for "done", in ns.  It takes some
+ * milliseconds.
+ */
+#define HOLD_TIMEOUT_NS NANOSECONDS_PER_SECOND
+
 /* How long a peer that closed its socket may take to die, in ns */
 #define DEATH_TIMEOUT_NS (10 * NANOSECONDS_PER_SECOND)
 
@@ -761,6 +767,9 @@ static void source_gone(void)
     }
     if (!source->unused) {
         keep_end();
+        bql_lock();
+        hand_over_ram_forget();
+        bql_unlock();
     }
 }
 
@@ -802,6 +811,34 @@ static bool source_was_too_slow(Error **errp)
     return true;
 }
 
+/*
+ * The destination may say "done", and run the guest, at any moment once it has
+ * been told to.  From then on nothing here may write to RAM.  All that could
+ * does so in the main loop: vCPUs have stopped, block devices are drained.  So
+ * the main loop waits for the answer, and goes on without RAM; also where there
+ * is none soon, as it must not wait for ever.
+ *
+ * True: there may be an answer to be read.
+ */
+static bool source_send_commit(Error **errp)
+{
+    GPollFD pfd = {
+        .fd = QIO_CHANNEL_SOCKET(source->wire->ioc)->fd,
+        .events = G_IO_IN | G_IO_HUP,
+    };
+    bool ok;
+
+    bql_lock();
+    ok = hand_over_send_type(source->wire, HAND_OVER_MESSAGE_TYPE_COMMIT,
+                             errp);
+    if (ok) {
+        qemu_poll_ns(&pfd, 1, HOLD_TIMEOUT_NS);
+    }
+    hand_over_ram_put_away();
+    bql_unlock();
+    return ok;
+}
+
 bool hand_over_source_commit(MigrationState *s, Error **errp)
 {
     ERRP_GUARD();
@@ -832,8 +869,7 @@ bool hand_over_source_commit(MigrationState *s, Error **errp)
     }
 
     enter_stage(HAND_OVER_STAGE_COMMIT);
-    committed = hand_over_send_type(source->wire, HAND_OVER_MESSAGE_TYPE_COMMIT,
-                                    errp);
+    committed = source_send_commit(errp);
     if (committed) {
         /* No deadline: it may have the guest, and not have said so yet */
         done = hand_over_recv(source->wire, HAND_OVER_MESSAGE_TYPE_DONE, -1,
@@ -852,6 +888,9 @@ bool hand_over_source_commit(MigrationState *s, Error **errp)
         return false;
     }
     if (!done) {
+        bql_lock();
+        hand_over_ram_get_back();
+        bql_unlock();
         /*
          * It has refused, or closed its end.  In either case it does not run
          * the guest: it says "done" before it does.  But it may have moved
@@ -866,8 +905,8 @@ bool hand_over_source_commit(MigrationState *s, Error **errp)
         return false;
     }
     undecided = false;
-    source_gone();
     enter_stage(HAND_OVER_STAGE_DONE);
+    source_gone();
     return true;
 }
 
@@ -1005,6 +1044,7 @@ static gboolean unused_settle(QIOChannel *ioc, GIOCondition condition,
         keep_end();
     }
     if (back) {
+        hand_over_ram_get_back();
         warn_report("process %" PRId64 " has died, which had the guest and "
                     "did not run it: %s", unused.peer.pid,
                     kept.lost ? "the guest can be handed over again"
@@ -1023,6 +1063,8 @@ static gboolean unused_settle(QIOChannel *ioc, GIOCondition condition,
             runstate_set(RUN_STATE_PAUSED);
         }
     }
+    /* if it did not come back, nobody needs it here */
+    hand_over_ram_forget();
     unused_clear();
     return G_SOURCE_REMOVE;
 }

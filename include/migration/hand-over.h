@@ -91,6 +91,26 @@ void hand_over_guest_used(void);
 void hand_over_incoming_early(char **argv);
 
 /*
+ * Is the migration that saves or loads device state now a hand-over?  RAM is
+ * not loaded then, and must not be written to before the guest runs: it is
+ * the source's until that has said that it is not.
+ */
+bool hand_over_is_mode(void);
+
+/*
+ * May RAM that this process has mapped be another one's: the guest is gone from
+ * here, or is not here yet, or can go back?  Then nothing of it may be thrown
+ * away when this process ends.
+ */
+bool hand_over_ram_is_anothers(void);
+
+/*
+ * Main thread: this process ends.  If the guest is not here yet, or can go
+ * back, it won't be, and is left as it is.
+ */
+void hand_over_incoming_shutdown(void);
+
+/*
  * Command line: @str is the argument of -incoming.  If it is of the form
  * that a hand-over gives to a QEMU that it starts ("hand-over:FD"), take
  * what comes over socket FD for the time of initialisation, and return the
