@@ -1044,6 +1044,90 @@ static void test_memory_file(void)
     unlink(path);
 }
 
+/*
+ * Two blocks of the same size are listed in the order in which they were made:
+ * each must come to be where its name is
+ */
+static void test_memory_order(void)
+{
+    check_machine("-machine pc,hand-over=on -m 32 -smp 2 "
+                  "-object memory-backend-ram,id=a,size=16M "
+                  "-object memory-backend-ram,id=b,size=16M "
+                  "-numa node,memdev=a -numa node,memdev=b",
+                  "-machine pc,hand-over=on -m 32 -smp 2 "
+                  "-object memory-backend-ram,id=b,size=16M "
+                  "-object memory-backend-ram,id=a,size=16M "
+                  "-numa node,memdev=a -numa node,memdev=b");
+}
+
+/* What nobody writes to is mapped by each side itself */
+static void test_memory_read_only(void)
+{
+    g_autofree char *path = tmp_path("rom-file");
+    g_autofree char *opts = g_strdup_printf(
+        "-machine pc,hand-over=on,nvdimm=on -m 16M,slots=2,maxmem=1G -object "
+        "memory-backend-file,id=a,size=2M,mem-path=%s,readonly=on -device "
+        "nvdimm,memdev=a,unarmed=on", path);
+    g_autofree char *content = g_malloc0(2 * 1024 * 1024);
+
+    g_assert_true(g_file_set_contents(path, content, 2 * 1024 * 1024, NULL));
+    check_machine(opts, opts);
+    unlink(path);
+}
+
+/* The flags of the process's mapping of a file, from /proc/PID/smaps */
+static char *vm_mapping_flags(Vm *vm, const char *file)
+{
+    g_autofree char *path = g_strdup_printf("/proc/%d/smaps", vm->pid);
+    g_autofree char *text = NULL;
+    char *at;
+
+    g_assert_true(g_file_get_contents(path, &text, NULL, NULL));
+    at = strstr(text, file);
+    if (!at) {
+        return NULL;
+    }
+    at = strstr(at, "\nVmFlags:");
+    g_assert_nonnull(at);
+    return g_strndup(at, strchr(at + 1, '\n') - at);
+}
+
+/*
+ * An adopted mapping is what the options say, and the source has none at all
+ * any more
+ */
+static void test_memory_mapping(void)
+{
+    g_autofree char *path = tmp_path("ram");
+    g_autofree char *opts = g_strdup_printf(
+        "-machine pc,hand-over=on,memory-backend=a -object "
+        "memory-backend-file,id=a,size=16M,mem-path=%s,share=on,dump=off",
+        path);
+    g_autofree char *before = NULL, *after = NULL, *left = NULL;
+    g_autofree char *status = NULL;
+    Vm source, destination;
+
+    start_pair(&source, &destination, opts, opts);
+    before = vm_mapping_flags(&destination, path);
+    g_assert_nonnull(strstr(before, " dd"));
+    hand_over(&source, "incoming");
+    status = vm_wait_migration(&source);
+    g_assert_cmpstr(status, ==, "completed");
+    vm_wait_running(&destination);
+    /* once the destination has used the guest, what was kept goes */
+    do {
+        g_free(left);
+        vm_is_running(&source);
+        left = vm_mapping_flags(&source, path);
+    } while (left);
+    after = vm_mapping_flags(&destination, path);
+    g_assert_nonnull(strstr(after, " wr"));
+    g_assert_nonnull(strstr(after, " dd"));
+    g_assert_nonnull(strstr(after, " dc"));
+    ends_running(&source, &destination);
+    unlink(path);
+}
+
 /* A guest that stands still at the source does so at the destination */
 static void test_paused(void)
 {
@@ -1568,6 +1652,10 @@ static const Blocked blocked[] = {
       "migrated", NULL },
     { "snapshot", MACHINE " -snapshot", "no other process can find",
       "-snapshot" },
+    /* a character device, as device DAX is one */
+    { "device-dax", "-machine pc,hand-over=on,memory-backend=a -m 16 -object "
+      "memory-backend-file,id=a,size=16M,mem-path=/dev/zero,share=on",
+      "RAM block 'a' is a character device (device DAX)", NULL },
 };
 
 static void test_blocked(const void *opaque)
@@ -2333,6 +2421,9 @@ int main(int argc, char **argv)
     g_test_add_data_func("/hand-over/ordinary-migration/tcp", "tcp",
                          test_ordinary);
     g_test_add_func("/hand-over/arguments", test_arguments);
+    g_test_add_func("/hand-over/memory/order", test_memory_order);
+    g_test_add_func("/hand-over/memory/read-only", test_memory_read_only);
+    g_test_add_func("/hand-over/memory/mapping", test_memory_mapping);
     g_test_add_func("/hand-over/open-socket", test_open_socket);
     for (size_t i = 0; i < ARRAY_SIZE(states); i++) {
         add_state_test("state", &states[i], test_state, false);
