@@ -16,6 +16,7 @@
 #include "qemu/madvise.h"
 #include "qemu/mmap-alloc.h"
 #include "qemu/rcu.h"
+#include "qemu/thread.h"
 #include "qemu/units.h"
 #include "qapi/error.h"
 #include "exec/memory.h"
@@ -65,10 +66,6 @@ static bool ram_stays(RAMBlock *rb)
     return (rb->flags & RAM_READONLY) && rb->fd >= 0;
 }
 
-#define RAMBLOCK_FOREACH_HANDED_OVER(rb)            \
-    RAMBLOCK_FOREACH_MIGRATABLE(rb)                 \
-        if (ram_stays(rb)) {} else
-
 /* Has the block been freed?  (It may be unplugged while a pointer is kept) */
 static bool ram_is_there(const RAMBlock *wanted)
 {
@@ -105,12 +102,14 @@ void hand_over_ram_check(HandOverBlockerList ***tail)
     RAMBlock *rb;
 
     RCU_READ_LOCK_GUARD();
-    RAMBLOCK_FOREACH_HANDED_OVER(rb) {
+    RAMBLOCK_FOREACH_MIGRATABLE(rb) {
         g_autofree char *reason = NULL;
         bool by_option = false;
         struct stat st;
 
-        if (rb->guest_memfd >= 0) {
+        if (ram_stays(rb)) {
+            continue;
+        } else if (rb->guest_memfd >= 0) {
             reason = g_strdup_printf("RAM block '%s' has private pages in a "
                                      "guest_memfd", rb->idstr);
         } else if (rb->flags & RAM_PREALLOC) {
@@ -142,8 +141,8 @@ uint32_t hand_over_ram_count(void)
     RAMBlock *rb;
 
     RCU_READ_LOCK_GUARD();
-    RAMBLOCK_FOREACH_HANDED_OVER(rb) {
-        count++;
+    RAMBLOCK_FOREACH_MIGRATABLE(rb) {
+        count += !ram_stays(rb);
     }
     return count;
 }
@@ -188,7 +187,7 @@ bool hand_over_ram_send(HandOverWire *wire, Error **errp)
      */
     g_array_set_clear_func(blocks, ram_to_send_clear);
     WITH_RCU_READ_LOCK_GUARD() {
-        RAMBLOCK_FOREACH_HANDED_OVER(rb) {
+        RAMBLOCK_FOREACH_MIGRATABLE(rb) {
             RamToSend to_send = {
                 .ram = {
                     .name = g_strdup(rb->idstr),
@@ -197,9 +196,14 @@ bool hand_over_ram_send(HandOverWire *wire, Error **errp)
                     .page_size = rb->page_size,
                     .offset = rb->fd_offset,
                 },
-                .fd = qemu_dup(rb->fd),
+                .fd = -1,
             };
 
+            if (ram_stays(rb)) {
+                g_free(to_send.ram.name);
+                continue;
+            }
+            to_send.fd = qemu_dup(rb->fd);
             g_array_append_val(blocks, to_send);
         }
     }
@@ -657,7 +661,7 @@ void hand_over_ram_put_away(void)
     away_blocks = g_array_new(false, false, sizeof(RamAway));
     ram_lock_on_fault(true);
     RCU_READ_LOCK_GUARD();
-    RAMBLOCK_FOREACH_HANDED_OVER(rb) {
+    RAMBLOCK_FOREACH_MIGRATABLE(rb) {
         RamAway away = {
             .rb = rb,
             .length = ram_map_length(rb),
@@ -666,6 +670,9 @@ void hand_over_ram_put_away(void)
             .flags = rb->flags,
         };
 
+        if (ram_stays(rb)) {
+            continue;
+        }
         away.parked = ram_park(rb, away.length);
         ram_replace(rb);
         trace_hand_over_ram_put_away(rb->idstr, away.parked != MAP_FAILED);
@@ -708,13 +715,16 @@ void hand_over_ram_get_back(void)
         away->parked = MAP_FAILED;
         away->fd = -1;
     }
+    /* a block that was unplugged meanwhile has left something */
     hand_over_ram_forget();
 }
 
-void hand_over_ram_forget(void)
+static void *ram_forget_thread(void *opaque)
 {
-    for (guint i = 0; away_blocks && i < away_blocks->len; i++) {
-        RamAway *away = &g_array_index(away_blocks, RamAway, i);
+    GArray *blocks = opaque;
+
+    for (guint i = 0; i < blocks->len; i++) {
+        RamAway *away = &g_array_index(blocks, RamAway, i);
 
         if (away->parked != MAP_FAILED) {
             munmap(away->parked, away->length);
@@ -723,7 +733,20 @@ void hand_over_ram_forget(void)
             close(away->fd);
         }
     }
-    g_clear_pointer(&away_blocks, g_array_unref);
+    g_array_unref(blocks);
+    return NULL;
+}
+
+void hand_over_ram_forget(void)
+{
+    GArray *blocks = g_steal_pointer(&away_blocks);
+    QemuThread thread;
+
+    if (blocks) {
+        /* This is what takes its time.  Nobody waits for it. */
+        qemu_thread_create(&thread, "hand-over-ram", ram_forget_thread, blocks,
+                           QEMU_THREAD_DETACHED);
+    }
 }
 
 bool hand_over_is_mode(void)
