@@ -28,6 +28,7 @@
 #include "exec/cpu-common.h"
 #include "exec/ramblock.h"
 #include "hw/boards.h"
+#include "hw/i386/x86.h"
 #include "migration/hand-over.h"
 #include "qobject/qlist.h"
 #include "system/kvm.h"
@@ -41,6 +42,8 @@
 /* All of it belongs to the main thread */
 static struct {
     bool incoming;              /* no encryption context yet */
+    bool moved;                 /* it came from another machine */
+    bool avic_inhibited;        /* before there were vCPUs */
     const GArray *vms;          /* descriptors of machines: one has it */
     SevFacts facts;             /* of the source; the measurement is ours */
     GHashTable *regions;        /* RAM block's address: where it was pinned */
@@ -50,6 +53,11 @@ static struct {
 bool sev_hand_over_incoming(void)
 {
     return sev.incoming;
+}
+
+bool sev_hand_over_moved(void)
+{
+    return sev.moved;
 }
 
 uint64_t sev_hand_over_cr3_mask(void)
@@ -333,11 +341,9 @@ static bool sev_stopped(Error **errp)
     return !err;
 }
 
-/* A machine whose context has left answers all with EIO: kvm_vm_dead() */
 static bool sev_gone(void)
 {
-    return kvm_vm_ioctl(kvm_state, KVM_CHECK_EXTENSION,
-                        KVM_CAP_USER_MEMORY) == -EIO;
+    return kvm_vm_is_dead(kvm_state);
 }
 
 /*
@@ -357,6 +363,93 @@ bool sev_hand_over_prepare(void)
         sev_charged();
     }
     return sev.incoming;
+}
+
+/*
+ * AVIC.  The kernel does not use it for guests with SEV: it says so to a
+ * machine at INIT (APICV_INHIBIT_REASON_SEV), which this one does without, and
+ * not when a context moves in (Linux 6.12 to 7.2).  So there have to be other
+ * reasons, of those in svm.h: AVIC_REQUIRED_APICV_INHIBITS.
+ */
+
+static bool sev_avic_is_on(void)
+{
+    g_autofree char *avic = NULL;
+
+    return g_file_get_contents("/sys/module/kvm_amd/parameters/avic", &avic,
+                               NULL, NULL) && (*avic == 'Y' || *avic == '1');
+}
+
+/*
+ * With SEV-ES it must be off before there is a vCPU.  Else the kernel puts a
+ * page where the APIC is (avic_init_backing_page()), and takes each access to
+ * it for one that it is to emulate (kvm_mmu_faultin_pfn()), which it can't:
+ * such a guest has to see a #VC there.
+ */
+void sev_hand_over_irqchip(void)
+{
+    struct kvm_pit_config config = {};
+
+    if (sev_es_incoming() && sev_avic_is_on() &&
+        X86_MACHINE(current_machine)->pit != ON_OFF_AUTO_OFF) {
+        /* It reinjects from the start: APICV_INHIBIT_REASON_PIT_REINJ */
+        sev.avic_inhibited =
+            kvm_vm_ioctl(kvm_state, KVM_CREATE_PIT2, &config) == 0;
+    }
+}
+
+bool sev_hand_over_has_pit(void)
+{
+    return sev.avic_inhibited;
+}
+
+static bool sev_put_msr(CPUState *cs, uint32_t index, uint64_t value,
+                        Error **errp)
+{
+    struct {
+        struct kvm_msrs info;
+        struct kvm_msr_entry entry;
+    } msrs = {
+        .info.nmsrs = 1,
+        .entry = { .index = index, .data = value },
+    };
+    int ret = kvm_vcpu_ioctl(cs, KVM_SET_MSRS, &msrs);
+
+    if (ret != 1) {
+        error_setg(errp, "MSR 0x%" PRIx32 " of CPU %d can't be 0x%" PRIx64
+                   ": %s", index, cs->cpu_index, value, ret < 0 ?
+                   strerror(-ret) : "the kernel does not take it");
+        return false;
+    }
+    return true;
+}
+
+/*
+ * The kernel never uses AVIC again in a machine where an APIC was somewhere
+ * else once (APICV_INHIBIT_REASON_APIC_BASE_MODIFIED, Linux 6.0), whatever
+ * becomes of the other reasons.  Nothing runs here yet that could notice.
+ */
+static bool sev_inhibit_avic(Error **errp)
+{
+    ERRP_GUARD();
+    const uint64_t base = APIC_DEFAULT_ADDRESS | MSR_IA32_APICBASE_ENABLE |
+                          MSR_IA32_APICBASE_BSP;
+
+    if (sev_es_enabled() && sev_avic_is_on() && !sev.avic_inhibited) {
+        error_setg(errp, "SEV-ES: the kernel uses AVIC for this machine, which "
+                   "it must not for a guest with SEV-ES, and can't be kept "
+                   "from it with kernel-irqchip=split or pit=off: expected "
+                   "kernel-irqchip=on and the PIT, or a kernel with "
+                   "kvm_amd.avic=0");
+        return false;
+    }
+    if (!sev_put_msr(first_cpu, MSR_IA32_APICBASE, base + TARGET_PAGE_SIZE,
+                     errp) ||
+        !sev_put_msr(first_cpu, MSR_IA32_APICBASE, base, errp)) {
+        error_prepend(errp, "SEV: AVIC can't be turned off: ");
+        return false;
+    }
+    return true;
 }
 
 /* A number of the offer, that must be what is @here */
@@ -481,6 +574,9 @@ static bool sev_adopt(QObject *obj, const GArray *vms, Error **errp)
     if (!sev_adopt_regions(qdict_get_qdict(dict, "regions"), errp)) {
         return false;
     }
+    if (!sev_inhibit_avic(errp)) {
+        return false;
+    }
     sev.vms = vms;
     sev.facts = here;
     sev.facts.handle = qdict_get_try_int(dict, "handle", 0);
@@ -504,6 +600,26 @@ static int sev_es_put_nmi_mask(CPUState *cs)
     }
     events.nmi.masked = 1;
     return kvm_vcpu_ioctl(cs, KVM_SET_VCPU_EVENTS, &events);
+}
+
+/*
+ * The processor runs no vCPU with SEV-ES without LBR virtualization (AMD64
+ * Architecture Programmer's Manual volume 2, section 15.35.2).  The kernel
+ * turns it on at launch, which these have not had (Linux 6.10 and later), and
+ * for who uses it: svm_update_lbrv().
+ *
+ * Not before the move: the kernel makes DEBUGCTL the guest's own only where it
+ * turns that on for a vCPU with SEV-ES.  One that still asks the kernel for its
+ * DEBUGCTL, and wants it to be 0, ends (KVM_BUG_ON in __svm_disable_lbrv()).
+ * What is put here the guest does not see: its own is in the VMSA.
+ */
+static void sev_es_virtualize_lbr(CPUState *cs)
+{
+    Error *err = NULL;
+
+    if (!sev_put_msr(cs, MSR_IA32_DEBUGCTL, DEBUGCTL_LBR, &err)) {
+        error_reportf_err(err, "SEV-ES: LBR virtualization: ");
+    }
 }
 
 /*
@@ -535,35 +651,25 @@ static void sev_refresh_vcpus(void)
             error_report("SEV: CPUID of CPU %d: %s", cs->cpu_index,
                          strerror(-ret));
         }
+        if (sev_es_enabled()) {
+            sev_es_virtualize_lbr(cs);
+        }
         /* what is protected stays as it came */
         cs->vcpu_dirty = !sev_es_enabled();
     }
 }
 
-/*
- * The processor runs no vCPU with SEV-ES without LBR virtualization (AMD64
- * Architecture Programmer's Manual volume 2, section 15.35.2).  The kernel
- * turns it on at launch, which these have not had (Linux 6.10 and later), and
- * for who uses it: svm_update_lbrv().
- */
 static bool sev_es_prepare_vcpus(Error **errp)
 {
-    struct {
-        struct kvm_msrs info;
-        struct kvm_msr_entry entry;
-    } msrs = {
-        .info.nmsrs = 1,
-        .entry = { .index = MSR_IA32_DEBUGCTL, .data = DEBUGCTL_LBR },
-    };
+    ERRP_GUARD();
     CPUState *cs;
 
     CPU_FOREACH(cs) {
-        int ret = kvm_vcpu_ioctl(cs, KVM_SET_MSRS, &msrs);
+        int ret;
 
-        if (ret != 1) {
-            error_setg(errp, "SEV-ES: LBR virtualization of CPU %d: %s",
-                       cs->cpu_index, ret < 0 ? strerror(-ret) :
-                       "the kernel does not know DEBUGCTL");
+        /* This is what it is anyway: is there such an MSR? */
+        if (!sev_put_msr(cs, MSR_IA32_DEBUGCTL, 0, errp)) {
+            error_prepend(errp, "SEV-ES: LBR virtualization: ");
             return false;
         }
         /* the last time that anything is put */
@@ -609,6 +715,7 @@ static bool sev_move(Error **errp)
         return false;
     }
     sev.incoming = false;
+    sev.moved = true;
     sev_charged();
     sev_moved_in(&sev.facts);
     qemu_ram_foreach_block(sev_pin_own, NULL);

@@ -9,6 +9,8 @@
 . /tick.sh
 
 type=                   # more of -object sev-guest
+machine=                # more of -machine
+devices=                # more options, a line each
 
 # protect POLICY: guests have that from now on, 1 or 5: with SEV-ES
 protect() {
@@ -34,7 +36,8 @@ X
 options() {
     qemu_options "$1"
     sev_object
-    tick_options confidential-guest-support=sev "$tick"
+    tick_options "confidential-guest-support=sev$machine" "$tick"
+    [ -z "$devices" ] || echo "$devices"
 }
 
 # launch: of the guest that keeps checking its memory
