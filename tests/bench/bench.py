@@ -24,6 +24,10 @@ from qmp import QMP, QMPError, QMPClosed  # noqa: E402
 COUNTER = 0x8000
 MIB = 1 << 20
 SIZES = [256 * MIB, 2048 * MIB, 64 << 30, 2 << 40]
+# with the first size and no devices; the idle CPUs are to cost little
+MANY_CPUS = [64, 240]
+# how much longer than one CPU's the blackout may be
+MANY_CPUS_GOALS = {64: 3, 240: 6}
 METHODS = ['hand-over', 'cpr-transfer', 'precopy']
 DEVICES = ['-device', 'VGA', '-device', 'virtio-net-pci,romfile=',
            '-device', 'e1000,romfile=', '-device', 'virtio-serial',
@@ -246,6 +250,8 @@ def main():
     rounds = args.rounds or (1 if args.quick else 7)
     cases = [(m, s, c, d) for s in sizes for c in cpus for d in devices
              for m in METHODS]
+    if not args.quick:
+        cases += [(m, sizes[0], c, False) for c in MANY_CPUS for m in METHODS]
     memory = available_memory()
     why_not = {}
     for case in cases:
@@ -304,6 +310,13 @@ def main():
                           ratio[0] <= 1.1, f'{ratio[0]:.2f}'))
             goals.append((f'total at most 1.2 times cpr-transfer: {name[:3]}',
                           ratio[1] <= 1.2, f'{ratio[1]:.2f}'))
+    one = rows[('hand-over', sizes[0], 1, False)]
+    for ncpus, most in MANY_CPUS_GOALS.items():
+        many = rows.get(('hand-over', sizes[0], ncpus, False))
+        if one and many:
+            ratio = many['blackout'] / one['blackout']
+            goals.append((f'blackout with {ncpus} CPUs at most {most} times one '
+                          f"CPU's", ratio <= most, f'{ratio:.2f}'))
     for ncpus in cpus:
         for devs in devices:
             flat = [rows[('hand-over', s, ncpus, devs)] for s in sizes]

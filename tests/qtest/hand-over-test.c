@@ -1502,8 +1502,8 @@ static void vm_add_qcow2(Vm *vm)
         " {'driver': 'qcow2', 'node-name': 'image', 'file': 'file'}}"));
 }
 
-/* What savevm or loadvm says */
-static char *vm_snapshot(Vm *vm, const char *command)
+/* What a command of the human monitor says */
+static char *vm_monitor(Vm *vm, const char *command)
 {
     QDict *resp = vm_command(vm, "{'execute': 'human-monitor-command',"
                              " 'arguments': {'command-line': %s}}", command);
@@ -1534,7 +1534,7 @@ static void test_snapshot(const void *opaque)
     vm_start(&vm, "source", MACHINE);
     vm_add_qcow2(&vm);
     vm_assert_counts(&vm);
-    saved = vm_snapshot(&vm, "savevm s");
+    saved = vm_monitor(&vm, "savevm s");
     g_assert_cmpstr(saved, ==, "");
 
     vm_set_capability(&vm, capability, true);
@@ -1542,7 +1542,7 @@ static void test_snapshot(const void *opaque)
         g_autofree char *said = NULL;
 
         counter = vm_counter(&vm);
-        said = vm_snapshot(&vm, commands[i]);
+        said = vm_monitor(&vm, commands[i]);
         g_test_message("%s", said);
         g_assert_nonnull(strstr(said, capability));
         g_assert_true(vm_is_running(&vm));
@@ -1553,10 +1553,87 @@ static void test_snapshot(const void *opaque)
     vm_set_capability(&vm, capability, false);
 
     /* and the one that was there still is */
-    loaded = vm_snapshot(&vm, "loadvm s");
+    loaded = vm_monitor(&vm, "loadvm s");
     g_assert_cmpstr(loaded, ==, "");
     vm_assert_counts(&vm);
     vm_kill(&vm);
+}
+
+/*
+ * Many CPUs that have nothing to do
+ */
+
+/* How often the threads of all CPUs but the first have gone to sleep */
+static uint64_t vm_sleeps(Vm *vm)
+{
+    QDict *resp = vm_command(vm, "{'execute': 'query-cpus-fast'}");
+    const QListEntry *entry;
+    uint64_t sum = 0;
+
+    QLIST_FOREACH_ENTRY(qdict_get_qlist(resp, "return"), entry) {
+        QDict *cpu = qobject_to(QDict, qlist_entry_obj(entry));
+        g_autofree char *path = g_strdup_printf(
+            "/proc/%d/task/%" PRId64 "/status", vm->pid,
+            qdict_get_int(cpu, "thread-id"));
+        g_autofree char *text = NULL;
+
+        if (qdict_get_int(cpu, "cpu-index") == 0) {
+            continue;
+        }
+        g_assert_true(g_file_get_contents(path, &text, NULL, NULL));
+        sum += g_ascii_strtoull(strstr(text, "\nvoluntary_ctxt_switches:") +
+                                strlen("\nvoluntary_ctxt_switches:"), NULL,
+                                10);
+    }
+    qobject_unref(resp);
+    return sum;
+}
+
+/* Who sleeps is not woken to be stopped, or resumed */
+static void test_cpus_asleep(void)
+{
+    Vm vm;
+    bool slept = false;
+
+    vm_start(&vm, "source", MACHINE " -smp 8");
+    vm_assert_counts(&vm);
+    /* not the first time, perhaps: some may still be woken since the start */
+    for (int i = 0; i < 100 && !slept; i++) {
+        uint64_t before = vm_sleeps(&vm);
+
+        vm_ok(&vm, "stop");
+        vm_assert_stands_still(&vm);
+        vm_ok(&vm, "cont");
+        vm_assert_counts(&vm);
+        slept = vm_sleeps(&vm) == before;
+    }
+    g_assert_true(slept);
+    vm_kill(&vm);
+}
+
+static unsigned memory_maps(const char *options)
+{
+    unsigned n = 0;
+    g_autofree char *text = NULL;
+    Vm vm;
+
+    vm_start(&vm, "source", options);
+    text = vm_monitor(&vm, "info mtree -f");
+    for (const char *p = text; (p = strstr(p, "FlatView #")); p++) {
+        n++;
+    }
+    vm_kill(&vm);
+    return n;
+}
+
+/* A change of the memory map is not worked out once for each CPU */
+static void test_cpus_memory_map(void)
+{
+    unsigned one = memory_maps("-machine q35,hand-over=on -m 16");
+
+    g_assert_cmpuint(one, >, 0);
+    g_assert_cmpuint(memory_maps("-machine q35,hand-over=on -m 16 -smp 8"), ==,
+                     one);
 }
 
 /* The memory of both together is one guest's */
@@ -2457,6 +2534,8 @@ int main(int argc, char **argv)
                          test_snapshot);
     g_test_add_data_func("/hand-over/snapshot/x-ignore-shared",
                          "x-ignore-shared", test_snapshot);
+    g_test_add_func("/hand-over/cpus/asleep", test_cpus_asleep);
+    g_test_add_func("/hand-over/cpus/memory-map", test_cpus_memory_map);
 
     ret = g_test_run();
 
