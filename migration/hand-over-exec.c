@@ -160,13 +160,14 @@ static bool argv_names(char **argv, int number)
         const char *p = *argv;
 
         while (*p) {
-            char *end;
+            const char *end;
+            uint64_t n;
 
             if (!qemu_isdigit(*p)) {
                 p++;
                 continue;
             }
-            if (strtoull(p, &end, 10) == number) {
+            if (qemu_strtou64(p, &end, 10, &n) == 0 && n == number) {
                 return true;
             }
             p = end;

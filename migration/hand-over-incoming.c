@@ -32,6 +32,7 @@
 #include "hand-over-ram.h"
 #include "hand-over-requests.h"
 #include "hand-over-sections.h"
+#include "hand-over-threads.h"
 #include "hand-over-wire.h"
 #include "load-words.h"
 #include "migration.h"
@@ -263,9 +264,9 @@ static bool coroutine_fn incoming_adopt(Error **errp)
     g_autoptr(GArray) claimed = NULL;
 
     /*
-     * Not a word before the source's "hello": until then it may still be reading
-     * from the return path of a migration, and more than the end of that.  But
-     * nothing of it is parsed before it is known who says it.
+     * Not a word before the source's "hello": until then it may still be
+     * reading from the return path of a migration, and more than the end of
+     * that.  But nothing of it is parsed before it is known who says it.
      */
     peek_magic(incoming.wire->ioc, HAND_OVER_MAGIC);
     if (!hand_over_peer_check(incoming.wire->ioc, errp)) {
@@ -295,10 +296,14 @@ static bool coroutine_fn incoming_adopt(Error **errp)
     }
     offer = hand_over_recv(incoming.wire, HAND_OVER_MESSAGE_TYPE_OFFER, -1,
                            NULL, NULL, errp);
-    return offer &&
-           offer_check(&offer->u.offer, errp) &&
-           offer_adopt(&offer->u.offer, errp) &&
-           hand_over_send_type(incoming.wire, HAND_OVER_MESSAGE_TYPE_ADOPTED,
+    if (!offer || !offer_check(&offer->u.offer, errp) ||
+        !offer_adopt(&offer->u.offer, errp)) {
+        return false;
+    }
+    if (hand_over_inheriting()) {
+        hand_over_threads_apply(offer->u.offer.threads);
+    }
+    return hand_over_send_type(incoming.wire, HAND_OVER_MESSAGE_TYPE_ADOPTED,
                                errp);
 }
 

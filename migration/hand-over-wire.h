@@ -75,7 +75,7 @@
 #include "qapi/qapi-types-hand-over.h"
 
 #define HAND_OVER_MAGIC         0x51484f56
-#define HAND_OVER_VERSION       2
+#define HAND_OVER_VERSION       3
 #define HAND_OVER_HEADER_SIZE   12
 #define HAND_OVER_BODY_MAX      (1 * 1024 * 1024)
 

@@ -32,6 +32,7 @@
 #include "hand-over-ram.h"
 #include "hand-over-requests.h"
 #include "hand-over-sections.h"
+#include "hand-over-threads.h"
 #include "hand-over-wire.h"
 #include "migration.h"
 #include "options.h"
@@ -588,11 +589,17 @@ static bool source_send_offer(const GArray *vms, Error **errp)
         offer->vms = vms->len;
     }
     source->parts = hand_over_parts();
+    if (source->child && source->wire->version >= 3) {
+        /* who has started another QEMU has placed it, too */
+        offer->threads = hand_over_threads();
+        offer->has_threads = true;
+    }
     bql_unlock();
 
     ok = hand_over_send(source->wire, &msg, -1, errp);
     qapi_free_HandOverSectionList(offer->sections);
     qapi_free_HandOverDriveList(offer->drives);
+    qapi_free_HandOverThreadList(offer->threads);
     qobject_unref(offer->arch);
     return ok;
 }

@@ -312,14 +312,16 @@ void hand_over_inherit_reserve(char **argv)
         const char *p = *argv;
 
         while (*p) {
-            unsigned long long number;
-            char *end;
+            const char *end;
+            uint64_t number;
 
             if (!qemu_isdigit(*p)) {
                 p++;
                 continue;
             }
-            number = strtoull(p, &end, 10);
+            if (qemu_strtou64(p, &end, 10, &number) < 0) {
+                number = UINT64_MAX;
+            }
             p = end;
             if (number == holder) {
                 named = true;

@@ -106,14 +106,15 @@ void hand_over_inherit_begin(void);
 void hand_over_inherit_listener(int fd, int source_fd);
 
 /*
- * Destination, before anything is opened: keep all numbers that @argv names from
- * being taken by files of QEMU's own, until hand_over_inherit_numbers().
+ * Destination, before anything is opened: keep all numbers that @argv names
+ * from being taken by files of QEMU's own, until hand_over_inherit_numbers().
  */
 void hand_over_inherit_reserve(char **argv);
 
 /*
- * Destination, all of them are there: give them the numbers that they had in the
- * source, by which a command line may name them.  *@sock, a descriptor, may be moved out of the way.
+ * Destination, all of them are there: give them the numbers that they had in
+ * the source, by which a command line may name them.  *@sock, a descriptor, may
+ * be moved out of the way.
  */
 void hand_over_inherit_numbers(int *sock);
 
