@@ -518,7 +518,7 @@ static bool proxy_act(Proxy *p, Message *msg, int to)
         message_replace_fd(msg, open(path, O_RDONLY));
         return true;
     case REFUSE:
-        send_text(p->fd[0], p->greeted ? 2 : 1,
+        send_text(p->fd[0], p->greeted ? 3 : 1,
                   "{'type': 'refused', 'reason': 'by the test'}");
         break;
     case GARBAGE:
