@@ -294,6 +294,7 @@ def do_cancel(x):
 
 def do_twice(x):
     """migrate-protected-vm, while one runs, or after that has failed"""
+    x.begun.wait(x.storm.patience)
     if x.ask('migrate-protected-vm', **{
             'on-success': 'stay' if x.stays else 'quit'}) == YES:
         x.form = 'own'
@@ -453,6 +454,7 @@ class Round:
         self.rng = rng = random.Random(f'{storm.seed} {n}')
         self.notes = []
         self.threads = []
+        self.begun = threading.Event()
         self.lock = threading.Lock()
         self.states = {storm.state}
         self.boots_range = [storm.boots, storm.boots]
@@ -619,6 +621,7 @@ class Round:
                 self.be_early()
             started = time.monotonic()
             storm.begin(self)
+            self.begun.set()
             if self.hold:
                 self.held()
             self.outcome = storm.outcome(self)
@@ -1111,6 +1114,11 @@ class Storm:
     # All of it
 
     def run(self):
+        for where, _, files in os.walk(WORK, topdown=False):
+            for name in files:
+                os.unlink(os.path.join(where, name))
+            if where != WORK:
+                os.rmdir(where)
         print(f'storm: {self.kind} guest, times={self.times} '
               f'seed={self.seed} from={self.first}', flush=True)
         for name, why in KNOWN.items():
@@ -1144,7 +1152,8 @@ class Storm:
                 failed = False
             finally:
                 if failed:
-                    print(f'FAILED {x}', flush=True)
+                    print(f'FAILED {x}: {getattr(x, "outcome", "?")}: '
+                          f'{self.why}', flush=True)
                     for note in x.notes:
                         print(f'    {note}', flush=True)
             print(f'{x}: {x.outcome}, then {self.state}; ticks {before}, '
