@@ -13,7 +13,6 @@ the guest, as it must be by what was asked for and granted meanwhile.
 """
 
 import ctypes
-import json
 import mmap
 import os
 import random
@@ -666,7 +665,7 @@ class Round:
                 os.read(storm.held, 1)
                 return True
             # it may have ended before
-            return self.form != 'none' and storm.has_ended()
+            return storm.has_ended()
         wait_for(f'nobody gets to {self.hold}', there, storm.patience)
         self.let_begin()
         end = time.monotonic() + 0.15 * storm.scale
@@ -703,8 +702,6 @@ class Storm:
         self.plugged = set()
         self.debuggers = []
         self.ended = {}
-        self.expected_kills = set()
-        self.counts = {}
         self.why = None
 
     def fails_of(self, fault):
@@ -897,9 +894,6 @@ class Storm:
     def outcome(self, x):
         status = wait_for('the migration does not end', self.has_ended,
                           2 * self.patience)
-        if self.refused:
-            # and then the destination waits for nothing
-            self.refused = True
         return status
 
     def settle(self, x):
@@ -1030,10 +1024,6 @@ class Storm:
                 os.kill(self.pid, signal.SIGCONT)
         elif not self.frozen():
             raise Failed(f'the guest is {self.state}, and runs')
-        else:
-            # what it has not noticed yet it will when it goes on
-            self.boots_owed = x.boots_range
-            self.nmis_owed = x.nmis_range
         errors = self.memory[ERRORS]
         if self.kind == 'sev-es':
             errors += self.memory[ES_ERRORS]
@@ -1108,9 +1098,6 @@ class Storm:
         if self.qmp.ask(name) != YES:
             raise Failed(f'{name}: {self.qmp.value}')
 
-    def descriptors(self):
-        return len(os.listdir(f'/proc/{self.pid}/fd'))
-
     # All of it
 
     def run(self):
@@ -1161,7 +1148,6 @@ class Storm:
             if self.verbose:
                 print(*(f'    {note}' for note in x.notes), sep='\n')
             self.restore(x.rng)
-            self.boots_range = None
         self.finish()
 
     def finish(self):
