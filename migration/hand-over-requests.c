@@ -40,6 +40,7 @@ typedef struct WireRequests {
 
 static struct {
     bool in_flight;
+    bool leaving;       /* what it has asked for is collected; atomic */
     SystemRequests pending;
     VMChangeStateEntry *start;
     WireRequests wire;
@@ -55,6 +56,27 @@ bool hand_over_in_flight(Error **errp)
                hand_over_incoming_active() ? "to this QEMU"
                                            : "to another QEMU");
     return true;
+}
+
+bool hand_over_allows_command(const char *name, Error **errp)
+{
+    /* those which change nothing, say themselves what is in the way, or end it */
+    static const char *const always[] = {
+        "cont", "c", "device-list-properties", "help", "?",
+        "human-monitor-command", "info", "migrate-continue", "migrate_cancel",
+        "p", "print", "qmp_capabilities", "qom-get", "qom-list",
+        "qom-list-properties", "qom-list-types", "quit", "q", "x", "xp", "yank",
+    };
+
+    if (!qatomic_read(&requests.leaving) || g_str_has_prefix(name, "query-")) {
+        return true;
+    }
+    for (size_t i = 0; i < ARRAY_SIZE(always); i++) {
+        if (!strcmp(name, always[i])) {
+            return true;
+        }
+    }
+    return !hand_over_in_flight(errp);
 }
 
 static bool requests_any(const SystemRequests *r)
@@ -211,6 +233,7 @@ void hand_over_requests_hold(void)
 
 static void requests_release(void)
 {
+    qatomic_set(&requests.leaving, false);
     requests.in_flight = false;
     qemu_system_requests_release();
 }
@@ -237,6 +260,7 @@ void hand_over_requests_collect(void)
         requests_put_at_once();
     }
     qemu_system_requests_take(&requests.pending);
+    qatomic_set(&requests.leaving, true);
     trace_hand_over_requests(requests.pending.reset, requests.pending.shutdown,
                              requests.pending.vmstop);
 }

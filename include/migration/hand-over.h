@@ -73,6 +73,13 @@ bool hand_over_guest_is_gone(Error **errp);
 bool hand_over_in_flight(Error **errp);
 
 /*
+ * May a monitor (QMP, or HMP) execute command @name now?  Not one that may change
+ * something, while the guest is on its way from this process with the state that
+ * was saved: what is changed would stay behind.  False with @errp set if not.
+ */
+bool hand_over_allows_command(const char *name, Error **errp);
+
+/*
  * Main thread: if the guest was handed over, look whether it has come back: the
  * destination has died, and had not run it.
  */

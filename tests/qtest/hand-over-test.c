@@ -2135,6 +2135,8 @@ static void test_in_flight(void)
     static const char *const commands[] = {
         "stop", "system_reset", "system_powerdown", "inject-nmi",
     };
+    /* not refused by itself, and lost if it were done now */
+    g_autofree char *changed = NULL;
     g_autofree char *incoming = tmp_path("incoming");
     g_autofree char *status = NULL;
     Proxy proxy = { .at = "loaded" };
@@ -2151,6 +2153,9 @@ static void test_in_flight(void)
         vm_error(&destination, commands[i], "being handed over to this QEMU");
     }
     vm_error(&source, "cont", "not finalized");
+    vm_error(&source, "blockdev-change-medium", "being handed over");
+    changed = vm_hmp(&source, "change none");
+    g_assert_nonnull(strstr(changed, "being handed over"));
     /* what no command asks for: it must not be done to the RAM of both */
     g_free(vm_hmp(&source, "o/b 0xcf9 6"));
     g_free(vm_hmp(&destination, "o/b 0xcf9 6"));
