@@ -22,8 +22,13 @@ developers='QEMU hand-over developers <hand-over@qemu.invalid>'
 no_subject='subsystem: what it does'
 }
 
+# queue_patches: those of the base $version.  A patch may be for "# only VERSION",
+# or "# not VERSION", where the bases differ too much for one that fits both.
 queue_patches() {
-    sed -e 's/[[:space:]]*#.*//' -e '/^[[:space:]]*$/d' "$top/series"
+    awk -v v="${version:-}" '/^#/ || NF == 0 { next }
+        $2 == "#" && $3 == "only" && $4 != v { next }
+        $2 == "#" && $3 == "not" && $4 == v { next }
+        { print $1 }' "$top/series"
 }
 
 # queue_hash: changes with the order of the queue, with any patch, and with
@@ -56,6 +61,10 @@ copy_files() {
 # queue_push DIR WHAT: apply the whole queue at fuzz 0
 queue_push() {
     queue_patches | grep -q . || return 0
+    if [ -z "${queue_series:-}" ]; then
+        queue_patches > "$logs/series"
+        QUILT_SERIES=$logs/series
+    fi
     if ! (cd "$1" && quilt push -a --fuzz=0) > "$logs/quilt.log" 2>&1; then
         failed=$(sed -n 's/^Applying patch //p' "$logs/quilt.log" | tail -n 1)
         echo "${0##*/}: patch ${failed##*patches/} does not apply to $2:" >&2

@@ -1611,31 +1611,6 @@ static void test_cpus_asleep(void)
     vm_kill(&vm);
 }
 
-static unsigned memory_maps(const char *options)
-{
-    unsigned n = 0;
-    g_autofree char *text = NULL;
-    Vm vm;
-
-    vm_start(&vm, "source", options);
-    text = vm_monitor(&vm, "info mtree -f");
-    for (const char *p = text; (p = strstr(p, "FlatView #")); p++) {
-        n++;
-    }
-    vm_kill(&vm);
-    return n;
-}
-
-/* A change of the memory map is not worked out once for each CPU */
-static void test_cpus_memory_map(void)
-{
-    unsigned one = memory_maps("-machine q35,hand-over=on -m 16");
-
-    g_assert_cmpuint(one, >, 0);
-    g_assert_cmpuint(memory_maps("-machine q35,hand-over=on -m 16 -smp 8"), ==,
-                     one);
-}
-
 /* The memory of both together is one guest's */
 static uint64_t vm_shared_pages(Vm *vm)
 {
@@ -2540,7 +2515,6 @@ int main(int argc, char **argv)
     g_test_add_data_func("/hand-over/snapshot/x-ignore-shared",
                          "x-ignore-shared", test_snapshot);
     g_test_add_func("/hand-over/cpus/asleep", test_cpus_asleep);
-    g_test_add_func("/hand-over/cpus/memory-map", test_cpus_memory_map);
 
     ret = g_test_run();
 
