@@ -410,6 +410,16 @@ DISTURBANCES = {
 
 # What fails today, and why: left out, but where `only` names it
 KNOWN = {
+    'dead-machine': 'the source aborts if it asks the kernel for what is gone '
+                    'with a protected guest',
+    'medium': 'another CD is lost, if it came during the hand-over, and with uri',
+    'mode': 'the parameter of a migration that runs is changed',
+    'late-requests': 'stop, reset and the like are lost, or done twice, where '
+                     'they are asked for while the guest is being stopped',
+    'own-yank': "monitors do not answer after what fails at its end",
+    'own-stopped': "a stopped guest's new monitors never answer",
+    'breakpoint': "run state debug: abort, and the guest may run twice",
+    'abstract': 'sockets that stand in for the passed ones can be reached',
 }
 
 # Where a round may hold the hand-over, so that the disturbances fall there
