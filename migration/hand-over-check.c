@@ -131,11 +131,13 @@ static const struct {
     const char *type;           /* behind "chardev-" */
     const char *reason;
     bool (*applies)(void);      /* NULL: always */
+    bool own;                   /* another command line may name another one */
 } exclusive_chardevs[] = {
     { "pty", "is a pseudo-terminal, whose clients know it by its path" },
     { "stdio", "is the standard input that this process was started with: "
                "another one would take what is read there", stdin_has_data },
-    { "pipe", "is a pipe: another process would take what is read there" },
+    { "pipe", "is a pipe: another process would take what is read there",
+      .own = true },
     { "udp", "is a UDP port, whose peer knows it by its number" },
     { "serial", "is a serial port of the host" },
     { "parallel", "is a parallel port of the host" },
@@ -154,6 +156,7 @@ static void check_chardev(ExecCheck *check, Chardev *chr)
     }
     for (size_t i = 0; i < ARRAY_SIZE(exclusive_chardevs); i++) {
         if (!strcmp(type, exclusive_chardevs[i].type) &&
+            (check->own || !exclusive_chardevs[i].own) &&
             (!exclusive_chardevs[i].applies ||
              exclusive_chardevs[i].applies())) {
             g_autofree char *option = g_strdup_printf("-chardev %s,id=%s",
