@@ -1501,17 +1501,6 @@ static void vm_add_qcow2(Vm *vm)
         " {'driver': 'qcow2', 'node-name': 'image', 'file': 'file'}}"));
 }
 
-/* What a command of the human monitor says */
-static char *vm_monitor(Vm *vm, const char *command)
-{
-    QDict *resp = vm_command(vm, "{'execute': 'human-monitor-command',"
-                             " 'arguments': {'command-line': %s}}", command);
-    char *said = g_strdup(qdict_get_str(resp, "return"));
-
-    qobject_unref(resp);
-    return said;
-}
-
 static void vm_set_capability(Vm *vm, const char *name, bool on)
 {
     QDict *resp = vm_command(vm, "{'execute': 'migrate-set-capabilities',"
@@ -1533,7 +1522,7 @@ static void test_snapshot(const void *opaque)
     vm_start(&vm, "source", MACHINE);
     vm_add_qcow2(&vm);
     vm_assert_counts(&vm);
-    saved = vm_monitor(&vm, "savevm s");
+    saved = vm_hmp(&vm, "savevm s");
     g_assert_cmpstr(saved, ==, "");
 
     vm_set_capability(&vm, capability, true);
@@ -1541,7 +1530,7 @@ static void test_snapshot(const void *opaque)
         g_autofree char *said = NULL;
 
         counter = vm_counter(&vm);
-        said = vm_monitor(&vm, commands[i]);
+        said = vm_hmp(&vm, commands[i]);
         g_test_message("%s", said);
         g_assert_nonnull(strstr(said, capability));
         g_assert_true(vm_is_running(&vm));
@@ -1552,7 +1541,7 @@ static void test_snapshot(const void *opaque)
     vm_set_capability(&vm, capability, false);
 
     /* and the one that was there still is */
-    loaded = vm_monitor(&vm, "loadvm s");
+    loaded = vm_hmp(&vm, "loadvm s");
     g_assert_cmpstr(loaded, ==, "");
     vm_assert_counts(&vm);
     vm_kill(&vm);
