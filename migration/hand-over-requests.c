@@ -63,7 +63,8 @@ bool hand_over_allows_command(const char *name, Error **errp)
     /* those which change nothing, say themselves what is in the way, or end it */
     static const char *const always[] = {
         "cont", "c", "device-list-properties", "help", "?",
-        "human-monitor-command", "info", "migrate-continue", "migrate_cancel",
+        "human-monitor-command", "info", "migrate-continue",
+        "migrate-protected-vm", "migrate_cancel",
         "p", "print", "qmp_capabilities", "qom-get", "qom-list",
         "qom-list-properties", "qom-list-types", "quit", "q", "x", "xp", "yank",
     };

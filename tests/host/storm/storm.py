@@ -137,16 +137,25 @@ class Debugger:
             self.buffer += data
 
     def ask(self, text):
-        """YES, NO, or UNKNOWN where the other end has closed or says nothing:
-        to "continue" in the middle of a migration"""
+        """YES, NO, or UNKNOWN where the other end has closed"""
         try:
             self.send(text)
-            answer = self.recv()
-        except (BrokenPipeError, ConnectionResetError, TimeoutError):
-            answer = None
-        if answer is None:
+            self.answer = self.recv()
+        except (BrokenPipeError, ConnectionResetError):
+            self.answer = None
+        if self.answer is None:
             return UNKNOWN
-        return NO if answer.startswith('E') else YES
+        return NO if self.answer.startswith('E') else YES
+
+    def remove(self, breakpoint):
+        """The breakpoint of a guest that does not run, if it is still here; that
+        it was hit may be told before"""
+        try:
+            self.send(f'z1,{breakpoint:x},1')
+            while self.recv() not in ('OK', None):
+                pass
+        except (BrokenPipeError, ConnectionResetError, TimeoutError):
+            pass
 
     def close(self):
         self.sock.close()
@@ -245,7 +254,8 @@ def do_breakpoint(x):
     x.may_be('paused')
     if d.ask(f'Z1,{x.storm.breakpoint:x},1') == YES:
         x.may_be('debug')
-        if d.ask('c') == YES:
+        # (or the migration has stopped it before it came there)
+        if d.ask('c') == YES and d.answer.startswith('T05'):
             x.may_not_be('running')
     # (and stays, with the connection open)
     x.storm.debuggers.append(d)
@@ -409,18 +419,7 @@ DISTURBANCES = {
 }
 
 # What fails today, and why: left out, but where `only` names it
-KNOWN = {
-    'dead-machine': 'the source aborts if it asks the kernel for what is gone '
-                    'with a protected guest',
-    'medium': 'another CD is lost, if it came during the hand-over, and with uri',
-    'mode': 'the parameter of a migration that runs is changed',
-    'late-requests': 'stop, reset and the like are lost, or done twice, where '
-                     'they are asked for while the guest is being stopped',
-    'own-yank': "monitors do not answer after what fails at its end",
-    'own-stopped': "a stopped guest's new monitors never answer",
-    'breakpoint': "run state debug: abort, and the guest may run twice",
-    'abstract': 'sockets that stand in for the passed ones can be reached',
-}
+KNOWN = {}
 
 # Where a round may hold the hand-over, so that the disturbances fall there
 HOLDS = ('destination adopted before', 'destination adopted after',
@@ -662,20 +661,30 @@ class Round:
     def held(self):
         """The hand-over is held, the disturbances have their time"""
         storm = self.storm
+        ended, enough = threading.Event(), threading.Event()
 
-        def there():
-            if select.select([storm.held], [], [], 0)[0]:
-                os.read(storm.held, 1)
-                return True
-            # it may have ended before
-            return storm.has_ended()
-        wait_for(f'nobody gets to {self.hold}', there, storm.patience)
+        def watch():
+            # a thread of its own: the source does not answer while it is held
+            # at "commit"
+            while not ended.is_set() and not enough.wait(0.002):
+                if storm.has_ended():
+                    ended.set()
+
+        watcher = threading.Thread(target=watch, daemon=True)
+        watcher.start()
+        wait_for(f'nobody gets to {self.hold}',
+                 lambda: ended.is_set() or
+                 select.select([storm.held], [], [], 0)[0], storm.patience)
         self.let_begin()
         end = time.monotonic() + 0.15 * storm.scale
         while (any(t.is_alive() for t in self.threads) and
                time.monotonic() < end):
             time.sleep(0.002)
         os.write(storm.go, b'\n')
+        enough.set()
+        watcher.join(2 * storm.patience)
+        if watcher.is_alive():
+            raise Failed('the source does not answer after it was held')
 
 
 class Storm:
@@ -1072,6 +1081,9 @@ class Storm:
     def restore(self, rng):
         """Let the guest run again, and undo what was plugged in"""
         for d in self.debuggers:
+            if self.state != 'running':
+                # (who goes leaves his breakpoints behind)
+                d.remove(self.breakpoint)
             d.close()
         self.debuggers.clear()
         for name in self.plugged:
