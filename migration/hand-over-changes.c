@@ -1,12 +1,12 @@
 /*
- * Hand-over: has the guest become another machine since it was offered?
+ * Hand-over: has the guest become another machine since it was asked for?
  *
- * The destination compares what it is offered with what it has, while the guest
- * runs, and the guest may run on for as long as a management tool likes
- * (pause-before-switchover).  In the meantime it may let go of a device that was
- * to be unplugged long ago, or somebody changes a medium or takes a snapshot:
- * what the destination has is another machine then, or another image, which no
- * migration stream tells.
+ * Whoever asks has the command line of the destination ready, or has started it.
+ * The destination compares what it is offered with what it has, and the guest
+ * may run on for as long as a management tool likes (pause-before-switchover).
+ * In the meantime it may let go of a device that was to be unplugged long ago,
+ * or somebody changes a medium or takes a snapshot: what the destination has is
+ * another machine then, or another image, which no migration stream tells.
  *
  * SPDX-License-Identifier: GPL-2.0-or-later
  */
@@ -19,6 +19,9 @@
 #include "hand-over-changes.h"
 #include "hand-over-ram.h"
 #include "savevm.h"
+
+/* What the guest had when the hand-over was asked for: names, and what each is */
+static GHashTable *then;
 
 /* Both of these are owned by the table */
 static void part_add(GHashTable *parts, char *name, char *what)
@@ -95,7 +98,7 @@ static void parts_add_drives(GHashTable *parts)
     }
 }
 
-GHashTable *hand_over_parts(void)
+static GHashTable *parts_collect(void)
 {
     GHashTable *parts = g_hash_table_new_full(g_str_hash, g_str_equal, g_free,
                                               g_free);
@@ -112,8 +115,15 @@ GHashTable *hand_over_parts(void)
     return parts;
 }
 
-bool hand_over_parts_same(GHashTable *then, GHashTable *now, Error **errp)
+void hand_over_changes_begin(void)
 {
+    g_clear_pointer(&then, g_hash_table_unref);
+    then = parts_collect();
+}
+
+bool hand_over_changes_none(Error **errp)
+{
+    g_autoptr(GHashTable) now = parts_collect();
     GHashTableIter iter;
     gpointer name, what;
 

@@ -1,5 +1,5 @@
 /*
- * Hand-over: has the guest become another machine since it was offered?
+ * Hand-over: has the guest become another machine since it was asked for?
  *
  * SPDX-License-Identifier: GPL-2.0-or-later
  */
@@ -8,12 +8,15 @@
 #define MIGRATION_HAND_OVER_CHANGES_H
 
 /*
- * What the guest consists of now: CPUs, RAM blocks, device state, the images
- * behind its drives.  BQL held.  To be freed with g_hash_table_unref().
+ * Remember what the guest consists of now: CPUs, RAM blocks, device state, the
+ * images behind its drives.  BQL held.
  */
-GHashTable *hand_over_parts(void);
+void hand_over_changes_begin(void);
 
-/* False with @errp set to a part that was not the same @then as it is @now */
-bool hand_over_parts_same(GHashTable *then, GHashTable *now, Error **errp);
+/*
+ * Is all of it as it was at hand_over_changes_begin()?  False with @errp set to
+ * what is not.  BQL held.
+ */
+bool hand_over_changes_none(Error **errp);
 
 #endif

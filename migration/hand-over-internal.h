@@ -118,6 +118,12 @@ bool hand_over_source_offer(MigrationState *s, Error **errp);
 /* BQL held: the guest is about to be stopped */
 void hand_over_source_stopping(MigrationState *s);
 
+/*
+ * Main thread: a migration was asked for.  If it may become a hand-over, nothing
+ * that the destination's command line is about may change from now on.
+ */
+void hand_over_source_prepare(void);
+
 /* BQL held: it has stopped, its disks are released */
 bool hand_over_source_stopped(MigrationState *s, Error **errp);
 
@@ -169,6 +175,9 @@ void hand_over_source_cancel(MigrationState *s);
  * process for its death, and let the guest run on.
  */
 void hand_over_source_wait_cancelled(void);
+
+/* Any thread: may another process have the guest? */
+bool hand_over_guest_is_elsewhere(void);
 
 /* Main thread: is there something in the way?  As migration_is_blocked() */
 bool hand_over_is_blocked(Error **errp);

@@ -63,13 +63,16 @@ bool hand_over_allows_command(const char *name, Error **errp)
     /* those which change nothing, say themselves what is in the way, or end it */
     static const char *const always[] = {
         "cont", "c", "device-list-properties", "help", "?",
-        "human-monitor-command", "info", "migrate-continue",
-        "migrate-protected-vm", "migrate_cancel",
-        "p", "print", "qmp_capabilities", "qom-get", "qom-list",
-        "qom-list-properties", "qom-list-types", "quit", "q", "x", "xp", "yank",
+        "human-monitor-command", "info", "migrate", "migrate-continue",
+        "migrate-protected-vm", "migrate-set-capabilities",
+        "migrate-set-parameters", "migrate_cancel", "migrate_set_capability",
+        "migrate_set_parameter", "p", "print", "qmp_capabilities", "qom-get",
+        "qom-list", "qom-list-properties", "qom-list-types", "quit", "q", "x",
+        "xp", "yank",
     };
 
-    if (!qatomic_read(&requests.leaving) || g_str_has_prefix(name, "query-")) {
+    if ((!qatomic_read(&requests.leaving) && !hand_over_guest_is_elsewhere()) ||
+        g_str_has_prefix(name, "query-")) {
         return true;
     }
     for (size_t i = 0; i < ARRAY_SIZE(always); i++) {
@@ -77,7 +80,7 @@ bool hand_over_allows_command(const char *name, Error **errp)
             return true;
         }
     }
-    return !hand_over_in_flight(errp);
+    return !hand_over_guest_is_gone(errp) && !hand_over_in_flight(errp);
 }
 
 static bool requests_any(const SystemRequests *r)

@@ -66,7 +66,6 @@ typedef struct HandOverSource {
     HandOverPeer peer;
     uint32_t *claimed;
     size_t n_claimed;
-    GHashTable *parts;          /* what was offered */
     HandOverLimit *limit;
     bool streamed;              /* the peer may have all of the device state */
     bool silent;                /* the peer's end is closed */
@@ -123,9 +122,14 @@ static void __attribute__((constructor)) figures_init(void)
     qemu_mutex_init(&figures.lock);
 }
 
+bool hand_over_guest_is_elsewhere(void)
+{
+    return qatomic_read(&handed_over);
+}
+
 bool hand_over_guest_is_gone(Error **errp)
 {
-    if (qatomic_read(&handed_over)) {
+    if (hand_over_guest_is_elsewhere()) {
         error_setg(errp, undecided ?
                    "The guest may be at another QEMU, whose answer was not "
                    "understood: it does not run here as long as that may be" :
@@ -410,9 +414,16 @@ static void source_free(HandOverSource *src)
             close(src->peer_vm);
         }
         g_free(src->claimed);
-        g_clear_pointer(&src->parts, g_hash_table_unref);
         hand_over_limit_free(src->limit);
         g_free(src);
+    }
+}
+
+void hand_over_source_prepare(void)
+{
+    if (migrate_mode() == MIG_MODE_HAND_OVER || migrate_hand_over() ||
+        hand_over_is_only_way(NULL)) {
+        hand_over_changes_begin();
     }
 }
 
@@ -588,7 +599,6 @@ static bool source_send_offer(const GArray *vms, Error **errp)
         offer->has_vms = true;
         offer->vms = vms->len;
     }
-    source->parts = hand_over_parts();
     if (source->child && source->wire->version >= 3) {
         /* who has started another QEMU has placed it, too */
         offer->threads = hand_over_threads();
@@ -705,15 +715,13 @@ void hand_over_source_stopping(MigrationState *s)
 bool hand_over_source_stopped(MigrationState *s, Error **errp)
 {
     const HandOverArch *arch = hand_over_arch();
-    g_autoptr(GHashTable) parts = NULL;
 
     if (migrate_mode() != MIG_MODE_HAND_OVER) {
         return true;
     }
     hand_over_limit_arm(source->limit, source->downtime_ms);
     hand_over_requests_collect();
-    parts = hand_over_parts();
-    if (!hand_over_parts_same(source->parts, parts, errp)) {
+    if (!hand_over_changes_none(errp)) {
         return false;
     }
     enter_stage(HAND_OVER_STAGE_SAVE);

@@ -74,8 +74,8 @@ bool hand_over_in_flight(Error **errp);
 
 /*
  * May a monitor (QMP, or HMP) execute command @name now?  Not one that may change
- * something, while the guest is on its way from this process with the state that
- * was saved: what is changed would stay behind.  False with @errp set if not.
+ * something, from when the guest's state is saved, and as long as another process
+ * has the guest: what is changed would stay behind.  False with @errp set if not.
  */
 bool hand_over_allows_command(const char *name, Error **errp);
 

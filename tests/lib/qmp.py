@@ -65,8 +65,10 @@ class QMP:
                 self.events.append(answer)
             elif 'error' in answer:
                 raise QMPError(answer['error']['desc'])
-            else:
+            elif 'return' in answer:
                 return answer['return']
+            else:
+                raise QMPError(f'{name}: expected an answer, got {answer}')
 
     def hmp(self, line):
         return self.command('human-monitor-command', command_line=line)
