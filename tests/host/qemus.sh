@@ -126,6 +126,10 @@ boot() {
     qemu=$spawned
     use_next
 }
+# listens SOCKET: somebody does there; its file is there a moment before
+listens() {
+    grep -q " 00010000 .* $1\$" /proc/net/unix
+}
 # await: a QEMU, $waiting, that waits for the guest; its monitor is $next
 await() {
     await_at unix:/tmp/incoming
@@ -135,7 +139,7 @@ await_at() {
     rm -f incoming
     spawn -incoming "$@"
     waiting=$spawned
-    wait_for "the destination does not wait" [ -S incoming ]
+    wait_for "the destination does not wait" listens /tmp/incoming
 }
 # take_next WHAT: the guest has gone to $spawned; what had it ends, well
 take_next() {

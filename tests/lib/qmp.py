@@ -14,6 +14,14 @@ class QMPClosed(Exception):
     """QEMU has closed the connection."""
 
 
+def listens(path):
+    """Whether somebody does, at that UNIX socket.  (Its file is there before: a
+    flag of the kernel's tells, __SO_ACCEPTCON.)"""
+    with open('/proc/net/unix') as f:
+        sockets = [line.split() for line in f][1:]
+    return any(s[-1] == path and int(s[3], 16) & 0x10000 for s in sockets)
+
+
 class QMP:
     def __init__(self, path, deadline=30):
         """Connect to the UNIX socket at path, once somebody listens there."""

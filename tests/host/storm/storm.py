@@ -27,7 +27,7 @@ import time
 import traceback
 from typing import Callable, NamedTuple
 
-from qmp import QMP, QMPClosed, QMPError
+from qmp import QMP, QMPClosed, QMPError, listens
 import spy
 
 WORK = '/tmp/storm'
@@ -925,7 +925,7 @@ class Storm:
             self.waiting = self.spawn(self.argv(self.next_directory,
                                                 self.medium, *more))
             wait_for('the destination does not wait',
-                     lambda: os.path.exists(path), self.patience)
+                     lambda: listens(path), self.patience)
             arguments['uri'] = f'unix:{path}'
             if x.form.startswith('migrate'):
                 command = 'migrate'
