@@ -22,6 +22,7 @@
 
 #define SHARED		0x300000
 #define IDT		0x60000
+#define SVR		0xfee000f0
 #define LVT_LINT1	0xfee00360
 #define NMI		0x400
 
@@ -41,6 +42,9 @@ main:
 	movl	%eax, 8(%rdi)
 	movl	$0, 12(%rdi)
 	lidt	idtr(%rip)
+	/* (as long as the APIC is not enabled its LVT is masked) */
+	movl	$SVR, %edi
+	movl	$0x1ff, (%rdi)
 	movl	$LVT_LINT1, %edi
 	movl	$NMI, (%rdi)
 #endif
