@@ -724,6 +724,8 @@ bool hand_over_source_stopped(MigrationState *s, Error **errp)
     if (!hand_over_changes_none(errp)) {
         return false;
     }
+    /* it may have read the end of the stream before anybody here knows */
+    source->streamed = true;
     enter_stage(HAND_OVER_STAGE_SAVE);
     return hand_over_source_replays() || !arch || !arch->stopped ||
            arch->stopped(errp);
@@ -872,7 +874,6 @@ bool hand_over_source_commit(MigrationState *s, Error **errp)
     WITH_QEMU_LOCK_GUARD(&figures.lock) {
         figures.device_state_bytes = qemu_file_transferred(s->to_dst_file);
     }
-    source->streamed = true;
     hand_over_limit_reading(source->limit);
     enter_stage(HAND_OVER_STAGE_LOAD);
     /* (it is the limit that ends this) */
@@ -1177,8 +1178,8 @@ void hand_over_source_cancel(MigrationState *s)
     }
     /*
      * Whatever the migration thread waits for, let it be over.  The way to
-     * the destination stays open for an "abort" once that may have the whole
-     * stream; before, what is missing tells it.
+     * the destination stays open for an "abort" once that has the whole stream;
+     * before, what is missing tells it (or hand_over_source_finish() ends it).
      */
     if (sending) {
         qemu_file_shutdown(s->to_dst_file);

@@ -705,6 +705,7 @@ static const Case cases[] = {
     /* who ends the source on purpose ends the guest, if that is there */
     { "hello", false, QUIT_SOURCE, NOBODY },
     { "adopted", false, QUIT_SOURCE, NOBODY },
+    { "loaded", false, QUIT_SOURCE, NOBODY },
     { "commit", true, QUIT_SOURCE, DESTINATION },
     { "done", false, QUIT_SOURCE, DESTINATION },
     { "commit", true, KILL_SOURCE, DESTINATION },
