@@ -3,9 +3,8 @@ their worst.
 
 usage: storm.py GUEST [NAME=VALUE...]
 
-GUEST is plain (TCG), kvm, sev or sev-es; times=N, seed=S, only=DISTURBANCE,...
-(with known ones, which fail, as well), from=N: the choices begin with those of
-round N; forms=FORM,...; scale=X: how much slower than an idle machine this one is.
+GUEST is plain (TCG), kvm, sev or sev-es; times=N, seed=S, only=DISTURBANCE,...,
+from=N: the choices begin with those of round N; forms=FORM,...; scale=X: how much slower than an idle machine this one is.
 
 What a round has is drawn before it begins, from the seed and its number.  What
 is in it is in the table DISTURBANCES.  When it is over, exactly one process has
@@ -468,9 +467,6 @@ DISTURBANCES = {
                                  forms=('exec', 'uri')),
 }
 
-# What fails today, and why: left out, but where `only` names it
-KNOWN = {}
-
 # Where a round may hold the hand-over, so that the disturbances fall there
 HOLDS = ('destination adopted before', 'destination adopted after',
          'destination loaded before', 'source commit before',
@@ -533,12 +529,6 @@ class Round:
         self.fatal = next((d for d in picks if d in fatal), None)
         forms = [f for f in storm.forms
                  if all(f in storm.table[d].forms for d in picks)]
-        if (storm.fails_of('own-stopped') and (
-                storm.state != 'running' or
-                any(storm.table[d].stops for d in picks)) or
-                storm.fails_of('own-yank') and 'yank' in picks):
-            forms = [f for f in forms if f not in ('own', 'exec')] or ['uri']
-            picks = [d for d in picks if d != 'twice']
         # (what -S makes of other states is not looked into)
         if any(d in state for d in picks) or storm.state != 'running':
             forms = [f for f in forms if not f.endswith('-S')] or ['uri']
@@ -546,10 +536,7 @@ class Round:
         self.picks = picks
         if self.form.startswith('migrate') or self.form.endswith('-S'):
             self.stays = True
-        if holds > 0.5 or self.fatal or (
-                storm.fails_of('dead-machine') and
-                storm.kind.startswith('sev') and
-                {'hmp', 'queries'} & set(picks)):
+        if holds > 0.5 or self.fatal:
             self.hold = None
         self.may_fail = any(storm.table[d].may_fail for d in picks)
         self.lead = lead * 0.02 * storm.scale
@@ -669,8 +656,6 @@ class Round:
             if not self.hold:
                 self.let_begin()
             time.sleep(self.lead)
-            if storm.fails_of('late-requests'):
-                self.be_early()
             started = time.monotonic()
             storm.begin(self)
             if self.hold:
@@ -700,13 +685,6 @@ class Round:
     def let_begin(self):
         for t in self.threads:
             t.begin.set()
-
-    def be_early(self):
-        """What makes a difference has been asked for before the hand-over"""
-        for t in self.threads:
-            if self.storm.table[t.name].state:
-                t.begin.set()
-                t.join(2 * self.storm.patience)
 
     def held(self):
         """The hand-over is held, the disturbances have their time"""
@@ -748,11 +726,9 @@ class Storm:
         self.scale = float(options.get('scale', 1 if kind == 'plain' else 8))
         self.patience = 20 + 5 * self.scale
         self.forms = options.get('forms', ','.join(FORMS)).split(',')
-        self.only = options.get('only', '').split(',')
-        self.table = {
-            name: d for name, d in DISTURBANCES.items()
-            if (name in self.only if 'only' in options
-                else name not in KNOWN) and kind in d.guests}
+        only = options.get('only', ','.join(DISTURBANCES)).split(',')
+        self.table = {name: d for name, d in DISTURBANCES.items()
+                      if name in only and kind in d.guests}
         self.verbose = 'verbose' in options
         self.queries = 60 if kind == 'plain' else 8
         self.typical = 0.15 * self.scale
@@ -765,10 +741,6 @@ class Storm:
         self.debuggers = []
         self.ended = {}
         self.why = None
-
-    def fails_of(self, fault):
-        """Whether that is left out"""
-        return fault in KNOWN and fault not in self.only
 
     # Command lines
 
@@ -1179,9 +1151,6 @@ class Storm:
                 os.rmdir(where)
         print(f'storm: {self.kind} guest, times={self.times} '
               f'seed={self.seed} from={self.first}', flush=True)
-        for name, why in KNOWN.items():
-            if self.fails_of(name):
-                print(f'storm: without {name}, which fails: {why}')
         for name in 'a', 'b':
             with open(f'{WORK}/{name}', 'wb') as f:
                 f.truncate(1 << 20)
@@ -1191,7 +1160,7 @@ class Storm:
         with open(RAM, 'wb') as f:
             f.truncate(64 << 20)
         self.memory = Memory()
-        self.spy = spy.Spy(WORK, RAM, not self.fails_of('abstract'))
+        self.spy = spy.Spy(WORK, RAM)
         self.directory = self.new_directory()
         self.pid = self.spawn(self.argv(self.directory, self.medium))
         self.qmp = self.monitor(self.directory + '/qmp')
