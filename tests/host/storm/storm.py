@@ -986,7 +986,9 @@ class Storm:
                 qmp.close()
                 self.alone(source)
                 self.state_is(self.qmp, {'paused'})
-                if self.qmp.ask('cont') != YES:
+                if self.kind.startswith('sev'):
+                    self.once_more()
+                elif self.qmp.ask('cont') != YES:
                     raise Failed(f'it is not back: {self.qmp.value}')
                 x.note('came back')
                 x.outcome = 'came back'
@@ -1015,6 +1017,22 @@ class Storm:
         if x.form.endswith('-S'):
             self.qmp.ask('cont')
             x.states = {'running'}
+
+    def once_more(self):
+        """The kernel has moved the guest away from here: it can't go on here, but
+        after another hand-over"""
+        source = self.pid
+        if self.qmp.ask('cont') != NO or \
+                'after another hand-over' not in self.qmp.value:
+            raise Failed(f'cont of a guest that was moved: {self.qmp.value}')
+        self.must('migrate-protected-vm')
+        if self.status(source) != 0:
+            raise Failed(f'the source {source} has ended with '
+                         f'{self.ended[source]}')
+        self.qmp.close()
+        self.pid = wait_for('nobody has the guest', self.living,
+                            self.patience).pop()
+        self.qmp = self.monitor(self.directory + '/qmp')
 
     def state_is(self, qmp, states):
         def is_one():
