@@ -1161,6 +1161,20 @@ class Storm:
 
     # All of it
 
+    def check_breakpoint(self):
+        """One in the guest's memory is in the way, as long as it is there"""
+        d = Debugger(self.directory + '/gdb', self.patience)
+        for command, blocks in ('Z0', True), ('z0', False):
+            if d.ask(f'{command},{FROM - 4096:x},1') != YES:
+                raise Failed(f'the debugger is told {d.answer}')
+            self.qmp.ask('migrate-protected-vm', **{'check-only': True})
+            reasons = [b['reason'] for b in self.qmp.value['blockers']]
+            if blocks != any('breakpoints in' in r for r in reasons):
+                raise Failed(f'{command}: check-only: {reasons}')
+        d.ask('D')
+        d.close()
+        self.state_is(self.qmp, {'running'})
+
     def run(self):
         for where, _, files in os.walk(WORK, topdown=False):
             for name in files:
@@ -1187,6 +1201,8 @@ class Storm:
         self.qmp.ask('migrate-protected-vm', **{'check-only': True})
         if self.qmp.value != {'blockers': []}:
             raise Failed(f'check-only: {self.qmp.value}')
+        if self.kind == 'kvm':
+            self.check_breakpoint()
         for n in range(self.first, self.first + self.times):
             x = Round(self, n)
             before = self.memory[TICKS]
