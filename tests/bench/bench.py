@@ -19,7 +19,7 @@ import time
 
 sys.path.insert(0, os.path.join(os.path.dirname(__file__), '..', 'lib'))
 import observer  # noqa: E402
-from qmp import QMP, QMPError, QMPClosed  # noqa: E402
+from qmp import QMP, QMPError, QMPClosed, listens  # noqa: E402
 
 COUNTER = 0x8000
 MIB = 1 << 20
@@ -111,14 +111,6 @@ def at_switchover(standstills, stop, clocks):
     if not around:
         raise RuntimeError('the guest did not stand still at the switch-over')
     return max(around)
-
-
-def listens(path):
-    """Whether somebody does: a socket's file is there a moment earlier."""
-    accepts = 0x10000           # __SO_ACCEPTCON
-    with open('/proc/net/unix') as f:
-        fields = [line.split() for line in f]
-    return any(f[-1] == path and int(f[3], 16) & accepts for f in fields[1:])
 
 
 def measure(program, qemu, work, method, size, cpus, devices):

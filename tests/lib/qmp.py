@@ -15,11 +15,11 @@ class QMPClosed(Exception):
 
 
 def listens(path):
-    """Whether somebody does, at that UNIX socket.  (Its file is there before: a
-    flag of the kernel's tells, __SO_ACCEPTCON.)"""
+    """Whether somebody does, at that UNIX socket: its file is there before"""
     with open('/proc/net/unix') as f:
         sockets = [line.split() for line in f][1:]
-    return any(s[-1] == path and int(s[3], 16) & 0x10000 for s in sockets)
+    accepts = 0x10000           # __SO_ACCEPTCON
+    return any(s[-1] == path and int(s[3], 16) & accepts for s in sockets)
 
 
 class QMP:
