@@ -951,6 +951,12 @@ class Storm:
         """The guest is where it was, and the other one gone"""
         self.alone(self.pid)
         self.expect_settled()
+        if 'can go on after another hand-over' in (self.why or ''):
+            # (what was changed since is not what the new one will have)
+            self.qmp.ask('blockdev-change-medium', id='cd',
+                         filename=self.medium, format='raw')
+            x.media = {self.medium}
+            self.once_more()
 
     def expect_settled(self):
         def cleaned_up():
