@@ -4,7 +4,8 @@ their worst.
 usage: storm.py GUEST [NAME=VALUE...]
 
 GUEST is plain (TCG), kvm, sev or sev-es; times=N, seed=S, only=DISTURBANCE,...,
-from=N: the choices begin with those of round N; forms=FORM,...; scale=X: how much slower than an idle machine this one is.
+from=N: the choices begin with those of round N; forms=FORM,...; scale=X: how much
+slower than an idle machine this one is.
 
 What a round has is drawn before it begins, from the seed and its number.  What
 is in it is in the table DISTURBANCES.  When it is over, exactly one process has
@@ -188,8 +189,6 @@ class Debugger:
             self.send(text)
             self.answer = self.recv()
         except (BrokenPipeError, ConnectionResetError):
-            self.answer = None
-        if self.answer is None:
             return UNKNOWN
         return NO if self.answer.startswith('E') else YES
 
@@ -301,8 +300,13 @@ def do_breakpoint(x):
     x.may_be('paused')
     if d.ask(f'Z1,{x.storm.breakpoint:x},1') == YES:
         x.may_be('debug')
-        # (or the migration has stopped it before it came there)
-        if d.ask('c') == YES and d.answer.startswith('T05'):
+        if d.ask('c') == YES:
+            if not d.answer.startswith('T05'):
+                # the migration has stopped it before it came there: it must not
+                # come there while it is looked at
+                d.remove(x.storm.breakpoint)
+                d.close()
+                return
             x.may_not_be('running')
     # (and stays, with the connection open)
     x.storm.debuggers.append(d)
@@ -1073,8 +1077,8 @@ class Storm:
             self.counted('boots', BOOTS, x.boots_range)
             self.counted('nmis', NMIS, x.nmis_range)
             # nobody else runs it
-            self.freeze(self.pid)
             try:
+                self.freeze(self.pid)
                 if not self.frozen():
                     raise Failed('a second process runs the guest')
             finally:
