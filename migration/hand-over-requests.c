@@ -62,8 +62,8 @@ bool hand_over_allows_command(const char *name, Error **errp)
 {
     /* those which change nothing, say themselves what is in the way, or end it */
     static const char *const always[] = {
-        "cont", "c", "device-list-properties", "help", "?",
-        "human-monitor-command", "info", "migrate", "migrate-continue",
+        "closefd", "cont", "c", "device-list-properties", "getfd", "help",
+        "?", "human-monitor-command", "info", "migrate", "migrate-continue",
         "migrate-protected-vm", "migrate-set-capabilities",
         "migrate-set-parameters", "migrate_cancel", "migrate_set_capability",
         "migrate_set_parameter", "p", "print", "qmp_capabilities", "qom-get",
@@ -71,7 +71,7 @@ bool hand_over_allows_command(const char *name, Error **errp)
         "xp", "yank",
     };
 
-    if ((!qatomic_read(&requests.leaving) && !hand_over_guest_is_elsewhere()) ||
+    if ((!qatomic_read(&requests.leaving) && !hand_over_guest_is_gone(NULL)) ||
         g_str_has_prefix(name, "query-")) {
         return true;
     }
