@@ -23,8 +23,9 @@ def listens(path):
 
 
 class QMP:
-    def __init__(self, path, deadline=30):
-        """Connect to the UNIX socket at path, once somebody listens there."""
+    def __init__(self, path, deadline=30, now=False):
+        """Connect to the UNIX socket at path, once somebody listens there, or,
+        with now, if somebody does."""
         end = time.monotonic() + deadline
         while True:
             self.sock = socket.socket(socket.AF_UNIX)
@@ -33,7 +34,7 @@ class QMP:
                 break
             except (FileNotFoundError, ConnectionRefusedError):
                 self.sock.close()
-                if time.monotonic() > end:
+                if now or time.monotonic() > end:
                     raise
                 # a socket file has no event to wait for
                 time.sleep(0.01)

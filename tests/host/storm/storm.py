@@ -102,8 +102,8 @@ class Memory:
 class Monitor:
     """A QMP connection; what was answered is one of three words"""
 
-    def __init__(self, path, seconds):
-        self.qmp = QMP(path, seconds)
+    def __init__(self, path, seconds, now=False):
+        self.qmp = QMP(path, seconds, now)
 
     def ask(self, name, **arguments):
         try:
@@ -563,7 +563,8 @@ class Round:
     def ask(self, name, **arguments):
         here = threading.current_thread()
         if here.monitor is None:
-            here.monitor = self.storm.monitor(here.path)
+            # (where nobody listens now nobody will: who had it has gone)
+            here.monitor = self.storm.monitor(here.path, now=True)
         answer = here.monitor.ask(name, **arguments)
         self.value = here.monitor.value
         if not name.startswith('query-'):
@@ -794,8 +795,8 @@ class Storm:
         os.mkdir(path)
         return path
 
-    def monitor(self, path):
-        return Monitor(path, self.patience)
+    def monitor(self, path, now=False):
+        return Monitor(path, self.patience, now)
 
     # Processes
 
@@ -1216,6 +1217,7 @@ class Storm:
         for n in range(self.first, self.first + self.times):
             x = Round(self, n)
             before = self.memory[TICKS]
+            began = time.monotonic()
             failed = True
             try:
                 x.run()
@@ -1228,7 +1230,8 @@ class Storm:
                     for note in x.notes:
                         print(f'    {note}', flush=True)
             print(f'{x}: {x.outcome}, then {self.state}; ticks {before}, '
-                  f'{self.memory[TICKS]}; boots {self.boots}', flush=True)
+                  f'{self.memory[TICKS]}; boots {self.boots}; '
+                  f'{time.monotonic() - began:.1f} s', flush=True)
             if self.verbose:
                 print(*(f'    {note}' for note in x.notes), sep='\n')
             self.restore(x.rng)
