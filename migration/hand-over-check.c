@@ -1,10 +1,12 @@
 /*
- * Hand-over: what a QEMU that this process starts can't have
+ * Hand-over: what is in the way
  *
- * Listening sockets, the PID file and forwarded ports are passed on, see
- * include/qemu/hand-over-resource.h.  Here is what can't be: terminals,
- * network interfaces and devices of the host that are open but once, and,
- * with this process's own command line, all that has been changed since.
+ * Capabilities and blockers of migration, and what the architecture says.  Then
+ * what a QEMU that this process starts can't have: listening sockets, the PID file
+ * and forwarded ports are passed on, see include/qemu/hand-over-resource.h;
+ * terminals, network interfaces and devices of the host that are open but once
+ * are not, nor, with this process's own command line, what has been changed
+ * since.
  *
  * SPDX-License-Identifier: GPL-2.0-or-later
  */
@@ -28,14 +30,12 @@
 #include "system/block-backend.h"
 #include "hand-over-internal.h"
 #include "hand-over-check.h"
+#include "hand-over-departed.h"
 #include "hand-over-exec.h"
-
-typedef struct ExecCheck {
-    HandOverBlockerList ***tail;
-    bool own;
-} ExecCheck;
-
-#define block_by(check, ...) hand_over_block((check)->tail, __VA_ARGS__)
+#include "hand-over-ram.h"
+#include "migration.h"
+#include "migration/misc.h"
+#include "options.h"
 
 void hand_over_block(HandOverBlockerList ***tail, const char *option,
                      const char *fmt, ...)
@@ -49,6 +49,135 @@ void hand_over_block(HandOverBlockerList ***tail, const char *option,
     blocker->option = g_strdup(option);
     QAPI_LIST_APPEND(*tail, blocker);
 }
+
+/*
+ * In the way of any hand-over
+ */
+
+/* Capabilities which make no sense for, or would disturb, a hand-over */
+static const MigrationCapability conflicting[] = {
+    MIGRATION_CAPABILITY_BACKGROUND_SNAPSHOT,
+    MIGRATION_CAPABILITY_MAPPED_RAM,
+    MIGRATION_CAPABILITY_MULTIFD,
+    MIGRATION_CAPABILITY_POSTCOPY_RAM,
+    MIGRATION_CAPABILITY_X_COLO,
+};
+
+/* and those which one that begins as a migration is done with by then */
+static const MigrationCapability conflicting_at_once[] = {
+    MIGRATION_CAPABILITY_RETURN_PATH,
+    MIGRATION_CAPABILITY_SWITCHOVER_ACK,
+};
+
+static void check_capabilities(HandOverBlockerList ***tail,
+                               const MigrationCapability *caps, size_t n)
+{
+    MigrationState *s = migrate_get_current();
+
+    for (size_t i = 0; i < n; i++) {
+        if (s->capabilities[caps[i]]) {
+            hand_over_block(tail, NULL, "migration capability '%s' is enabled",
+                            MigrationCapability_str(caps[i]));
+        }
+    }
+}
+
+void hand_over_check_switch(HandOverBlockerList ***tail)
+{
+    MigrationState *s = migrate_get_current();
+    const HandOverArch *arch = hand_over_arch();
+    Error *err = NULL;
+    strList *reasons, *r;
+
+    reasons = migration_blocked_reasons(MIG_MODE_HAND_OVER);
+    for (r = reasons; r; r = r->next) {
+        hand_over_block(tail, NULL, "%s", r->value);
+    }
+    qapi_free_strList(reasons);
+
+    check_capabilities(tail, conflicting, ARRAY_SIZE(conflicting));
+    if (s->parameters.tls_creds && *s->parameters.tls_creds) {
+        hand_over_block(tail, NULL, "migration parameter 'tls-creds' is set");
+    }
+
+    hand_over_ram_check(tail);
+
+    /* of one that is lost all of this is known */
+    if (!hand_over_guest_is_lost() && arch && arch->check && !arch->check(&err)) {
+        hand_over_block(tail, NULL, "%s", error_get_pretty(err));
+        error_free(err);
+    }
+}
+
+void hand_over_check_guest(HandOverBlockerList ***tail)
+{
+    MigrationState *s = migrate_get_current();
+
+    hand_over_look_back();
+    if (hand_over_guest_is_elsewhere()) {
+        hand_over_block(tail, NULL, "the guest has been handed over");
+        return;
+    }
+    if (migration_is_running()) {
+        hand_over_block(tail, NULL, "a migration is in progress");
+    } else if (s->migration_thread_running) {
+        /* It has failed, but its thread has not been joined yet */
+        hand_over_block(tail, NULL,
+                        "the last migration is still being cleaned up");
+    }
+    if (runstate_check(RUN_STATE_INMIGRATE)) {
+        hand_over_block(tail, NULL,
+                        "the guest waits for an incoming migration");
+    } else if (runstate_check(RUN_STATE_POSTMIGRATE)) {
+        hand_over_block(tail, NULL, "the guest has been migrated");
+    }
+
+    check_capabilities(tail, conflicting_at_once,
+                       ARRAY_SIZE(conflicting_at_once));
+    hand_over_check_switch(tail);
+}
+
+bool hand_over_blockers_to_error(const HandOverBlockerList *list, Error **errp)
+{
+    const HandOverBlockerList *l;
+    size_t more = 0;
+
+    if (!list) {
+        return false;
+    }
+    error_setg(errp, "%s", list->value->reason);
+    for (l = list->next; l; l = l->next) {
+        more++;
+    }
+    if (list->value->option) {
+        error_append_hint(errp, "See option %s.\n", list->value->option);
+    }
+    if (more) {
+        error_prepend(errp, "(one of %zu reasons, check-only tells all) ",
+                      more + 1);
+    }
+    return true;
+}
+
+bool hand_over_is_blocked(Error **errp)
+{
+    g_autoptr(HandOverBlockerList) list = NULL;
+    HandOverBlockerList **tail = &list;
+
+    hand_over_check_guest(&tail);
+    return hand_over_blockers_to_error(list, errp);
+}
+
+/*
+ * In the way of a QEMU that this process starts
+ */
+
+typedef struct ExecCheck {
+    HandOverBlockerList ***tail;
+    bool own;
+} ExecCheck;
+
+#define block_by(check, ...) hand_over_block((check)->tail, __VA_ARGS__)
 
 static void note_option(const char *arg, void *opaque)
 {
@@ -419,58 +548,4 @@ void hand_over_check_exec(bool own_command_line, HandOverBlockerList ***tail)
             hand_over_own_option_foreach(with_fds[i], check_fds, &fds);
         }
     }
-}
-
-/* The name by which both ends know a drive, to be freed with g_free() */
-static char *drive_name(BlockBackend *blk)
-{
-    const char *name = blk_name(blk);
-
-    return *name ? g_strdup(name) : blk_get_attached_dev_id(blk);
-}
-
-HandOverDriveList *hand_over_drives(void)
-{
-    HandOverDriveList *list = NULL, **tail = &list;
-    BlockBackend *blk;
-
-    for (blk = blk_all_next(NULL); blk; blk = blk_all_next(blk)) {
-        g_autofree char *name = drive_name(blk);
-        BlockDriverState *bs = blk_bs(blk);
-        HandOverDrive *drive;
-
-        if (!blk_get_attached_dev(blk) || !*name) {
-            continue;
-        }
-        drive = g_new0(HandOverDrive, 1);
-        drive->name = g_steal_pointer(&name);
-        drive->file = g_strdup(bs ? bs->filename : "");
-        QAPI_LIST_APPEND(tail, drive);
-    }
-    return list;
-}
-
-bool hand_over_drives_match(const HandOverDriveList *theirs, Error **errp)
-{
-    g_autoptr(HandOverDriveList) ours = hand_over_drives();
-
-    for (; theirs; theirs = theirs->next) {
-        const HandOverDrive *their = theirs->value;
-        HandOverDriveList *l = ours;
-
-        while (l && strcmp(l->value->name, their->name)) {
-            l = l->next;
-        }
-        if (!l) {
-            error_setg(errp, "drive '%s' of the source does not exist here",
-                       their->name);
-            return false;
-        }
-        if (strcmp(l->value->file, their->file)) {
-            error_setg(errp, "drive '%s' has image '%s' at the source, and "
-                       "'%s' here", their->name, their->file, l->value->file);
-            return false;
-        }
-    }
-    return true;
 }

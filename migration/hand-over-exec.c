@@ -1,6 +1,9 @@
 /*
  * Hand-over: start the new QEMU
  *
+ * What it inherits, and how it learns of it while it initialises, is here as
+ * well: the second half of this file runs in the new one.
+ *
  * SPDX-License-Identifier: GPL-2.0-or-later
  */
 
@@ -11,6 +14,9 @@
 #include <glib-unix.h>
 #include "qemu/ctype.h"
 #include "qemu/cutils.h"
+#include "qemu/error-report.h"
+#include "qemu/hand-over-resource.h"
+#include "qemu/main-loop.h"
 #include "qemu/sockets.h"
 #include "qemu/timer.h"
 #include "qapi/error.h"
@@ -423,5 +429,114 @@ void hand_over_child_free(HandOverChild *child)
         object_unref(OBJECT(child->ioc));
         g_string_free(child->tail, true);
         g_free(child);
+    }
+}
+
+/* To a child that is just starting: what it inherits */
+bool hand_over_child_send_inheritance(HandOverWire *wire, Error **errp)
+{
+    HandOverMessage msg = { .type = HAND_OVER_MESSAGE_TYPE_INHERIT };
+    GArray *listeners;
+    bool ok;
+
+    bql_lock();
+    listeners = hand_over_listeners_collect();
+    bql_unlock();
+    msg.u.inherit.listeners = listeners->len;
+    ok = hand_over_send(wire, &msg, STDERR_FILENO, errp);
+
+    for (guint i = 0; ok && i < listeners->len; i++) {
+        HandOverListening *l = &g_array_index(listeners, HandOverListening, i);
+
+        msg.type = HAND_OVER_MESSAGE_TYPE_LISTENER;
+        msg.u.listener = (HandOverListener) {
+            .fd = l->number,
+            .nonblock = fcntl(l->fd, F_GETFL) & O_NONBLOCK,
+        };
+        ok = hand_over_send(wire, &msg, l->fd, errp);
+    }
+    g_array_unref(listeners);
+    return ok;
+}
+
+/*
+ * In the QEMU that was started
+ */
+
+/* The standard error of the QEMU that has started this one, -1: ours is our own */
+static int source_stderr = -1;
+
+/*
+ * Who has started this process with this command line may do with it what he
+ * likes: there is nobody to distrust at the other end of @sock.  Returns its
+ * number, which may have changed.
+ */
+static int inherit(int sock)
+{
+    g_autoptr(QIOChannelSocket) sioc = NULL;
+    g_autoptr(HandOverWire) wire = NULL;
+    g_autoptr(HandOverMessage) msg = NULL;
+    int fd;
+
+    /* The number stays open for the migration proper */
+    fd = qemu_dup(sock);
+    if (fd < 0) {
+        error_report("-incoming hand-over:%d: not an open descriptor", sock);
+        exit(1);
+    }
+    qemu_set_cloexec(sock);
+    sioc = qio_channel_socket_new_fd(fd, &error_fatal);
+    wire = hand_over_wire_new(QIO_CHANNEL(sioc), "source");
+
+    msg = hand_over_recv(wire, HAND_OVER_MESSAGE_TYPE_INHERIT, -1,
+                         &source_stderr, NULL, &error_fatal);
+    hand_over_inherit_begin();
+    for (uint32_t i = 0; i < msg->u.inherit.listeners; i++) {
+        g_autoptr(HandOverMessage) listener = NULL;
+
+        listener = hand_over_recv(wire, HAND_OVER_MESSAGE_TYPE_LISTENER, -1,
+                                  &fd, NULL, &error_fatal);
+        if (listener->u.listener.nonblock) {
+            /* QIOChannelSocket has reset that, for the source as well */
+            qemu_socket_set_nonblock(fd);
+        }
+        hand_over_inherit_listener(fd, listener->u.listener.fd);
+    }
+    hand_over_inherit_numbers(&sock);
+    return sock;
+}
+
+void hand_over_incoming_early(char **argv)
+{
+    guint n = g_strv_length(argv);
+
+    /* where hand_over_child_start() puts it */
+    if (n > 2 && strstart(argv[n - 1], "hand-over:", NULL)) {
+        hand_over_inherit_reserve(argv);
+    }
+}
+
+const char *hand_over_incoming_option(const char *str)
+{
+    const char *number;
+    int fd;
+
+    if (!strstart(str, "hand-over:", &number)) {
+        return str;
+    }
+    if (qemu_strtoi(number, NULL, 10, &fd) < 0 || fd < 0) {
+        error_report("-incoming %s: expected hand-over:FD, FD being the "
+                     "number of a socket", str);
+        exit(1);
+    }
+    return g_strdup_printf("fd:%d", inherit(fd));
+}
+
+void hand_over_child_take_stderr(void)
+{
+    if (source_stderr >= 0) {
+        dup2(source_stderr, STDERR_FILENO);
+        close(source_stderr);
+        source_stderr = -1;
     }
 }

@@ -9,6 +9,7 @@
 
 #include "io/channel-socket.h"
 #include "hand-over-internal.h"
+#include "hand-over-wire.h"
 
 /*
  * A QEMU that this process has started.
@@ -76,5 +77,17 @@ char *hand_over_child_kill(HandOverChild *child);
 
 /* Forget the child (which goes on) and free @child */
 void hand_over_child_free(HandOverChild *child);
+
+/*
+ * Tell a child that is just starting what it inherits, over @wire: standard error
+ * and listening sockets.  BQL not held.
+ */
+bool hand_over_child_send_inheritance(HandOverWire *wire, Error **errp);
+
+/*
+ * In the child, whose standard error the source has relayed so far: have its own
+ * go where the source's goes
+ */
+void hand_over_child_take_stderr(void);
 
 #endif

@@ -23,27 +23,6 @@ typedef struct HandOverChild HandOverChild;
 #define HAND_OVER_DOWNTIME_MS 2000
 
 /*
- * Main thread: append what makes a hand-over of this guest impossible now to
- * the list at @tail.
- */
-void hand_over_check_guest(HandOverBlockerList ***tail);
-
-/* The same, of a migration that has begun, and may become a hand-over */
-void hand_over_check_switch(HandOverBlockerList ***tail);
-
-/*
- * Append a blocker to the list at @tail: a reason for people, and the command
- * line option (NULL: none) that would remove it, or that it comes from.
- */
-void G_GNUC_PRINTF(3, 4)
-hand_over_block(HandOverBlockerList ***tail, const char *option,
-                const char *fmt, ...);
-
-/* False if @list is empty; else true, with @errp set to what it says */
-bool hand_over_blockers_to_error(const HandOverBlockerList *list,
-                                 Error **errp);
-
-/*
  * Main thread: begin a hand-over to the QEMU at the other end of @sioc.
  *
  * @child: that QEMU, where this process has started it; ownership passes if
@@ -78,14 +57,14 @@ bool hand_over_source_may_take(const MigrationAddress *addr, Error **errp);
  * Main thread, s->to_dst_file open, nothing sent: decide whether the migration
  * is to become a hand-over.  False with @errp set if it must, and can't.
  */
-bool hand_over_source_wish(MigrationState *s, Error **errp);
+bool hand_over_source_set_policy(MigrationState *s, Error **errp);
 
 /* Whether the destination has to be asked */
 bool hand_over_source_wants_return_path(void);
 
 /*
  * Migration thread, BQL not held, guest running; the destination was asked
- * (migration_peer_ping()).  If the migration is to become a hand-over, and the
+ * (migration_probe_ping()).  If the migration is to become a hand-over, and the
  * destination can take it, do what hand_over_source_offer() does: the stream
  * begins anew then, and migrate_mode() has changed.  False with @errp set on
  * failure.
@@ -94,15 +73,6 @@ bool hand_over_source_switch(MigrationState *s, Error **errp);
 
 /* BQL held: the migration is a hand-over from here on */
 void hand_over_source_begin_switched(MigrationState *s);
-
-/* May descriptors and a guest's memory be sent over @ioc: is it local? */
-bool hand_over_channel_is_local(QIOChannel *ioc);
-
-/*
- * A descriptor of nothing, to show that descriptors come through @ioc; -1 if
- * none can be sent.  The caller closes it.
- */
-int hand_over_peer_token(QIOChannel *ioc);
 
 /*
  * Source.  All of these are no-ops, and return true, where the migration is
@@ -176,15 +146,17 @@ void hand_over_source_cancel(MigrationState *s);
  */
 void hand_over_source_wait_cancelled(void);
 
-/* Any thread: may another process have the guest? */
-bool hand_over_guest_is_elsewhere(void);
-
 /* Main thread: is there something in the way?  As migration_is_blocked() */
 bool hand_over_is_blocked(Error **errp);
 
-/* Figures for query-migrate, NULL if there has not been a hand-over */
-HandOverInfo *hand_over_info(void);
+/* Print @info for people */
 void hand_over_info_print(Monitor *mon, const HandOverInfo *info);
+
+/*
+ * For query-migrate, to be freed with qapi_free_HandOverInfo().  NULL if there has
+ * not been a hand-over.
+ */
+HandOverInfo *hand_over_info(void);
 
 /*
  * Destination.

@@ -238,21 +238,21 @@ static bool peer_wait(const HandOverPeer *peer, int64_t timeout_ns)
     return ret > 0;
 }
 
-bool hand_over_peer_wait_death(const HandOverPeer *peer, int64_t timeout_ns)
+bool hand_over_peer_wait_death(const HandOverPeer *peer)
 {
     if (!peer_wait(peer, 0) && !peer_is_ending(peer)) {
         return false;
     }
-    return peer_wait(peer, timeout_ns);
+    return peer_wait(peer, HAND_OVER_DEATH_TIMEOUT_NS);
 }
 
-bool hand_over_peer_end(const HandOverPeer *peer, int64_t timeout_ns)
+bool hand_over_peer_end(const HandOverPeer *peer)
 {
     if (syscall(SYS_pidfd_send_signal, peer->pidfd, SIGKILL, NULL, 0) < 0 &&
         errno != ESRCH) {
         return peer_wait(peer, 0);
     }
-    return peer_wait(peer, timeout_ns);
+    return peer_wait(peer, HAND_OVER_DEATH_TIMEOUT_NS);
 }
 
 void hand_over_peer_kill(const HandOverPeer *peer)

@@ -22,6 +22,22 @@ typedef struct HandOverPeer {
 #define HAND_OVER_PEER_INIT ((HandOverPeer) { .pidfd = -1 })
 
 /*
+ * How long a peer that is ending may take to be dead, in ns.  Closing its
+ * descriptors and being dead are two moments; tearing down a big guest may lie
+ * between them.
+ */
+#define HAND_OVER_DEATH_TIMEOUT_NS (30 * NANOSECONDS_PER_SECOND)
+
+/* May descriptors and a guest's memory be sent over @ioc: is it local? */
+bool hand_over_channel_is_local(QIOChannel *ioc);
+
+/*
+ * A descriptor of nothing, to show that descriptors come through @ioc; -1 if
+ * none can be sent.  The caller closes it.
+ */
+int hand_over_peer_token(QIOChannel *ioc);
+
+/*
  * Is it allowed to have, and to give, what is sent over @ioc?  Its user must be
  * one of -machine hand-over-peers: ours, or root, where that is not set.  False
  * with @errp set if not, or if @ioc is no UNIX socket.
@@ -53,22 +69,19 @@ hand_over_peer_recv_hello(HandOverWire *wire, HandOverPeer *peer,
 
 /*
  * It has closed the connection: has it died?  If it is about to, wait for
- * that, but at most @timeout_ns.
+ * that.
  */
-bool hand_over_peer_wait_death(const HandOverPeer *peer, int64_t timeout_ns);
+bool hand_over_peer_wait_death(const HandOverPeer *peer);
 
 /* End it, if it lives */
 void hand_over_peer_kill(const HandOverPeer *peer);
 
 /*
- * The same, and wait until it has ended, but at most @timeout_ns.  False if it
- * may live: it may be somebody's whom we must not send a signal.
+ * The same, and wait until it has ended.  False if it may live: we may not be
+ * allowed to send it a signal.
  */
-bool hand_over_peer_end(const HandOverPeer *peer, int64_t timeout_ns);
+bool hand_over_peer_end(const HandOverPeer *peer);
 
 void hand_over_peer_clear(HandOverPeer *peer);
-
-/* What the architecture has registered, or NULL */
-const HandOverArch *hand_over_arch(void);
 
 #endif

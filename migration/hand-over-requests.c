@@ -245,7 +245,7 @@ static void requests_release(void)
 static void requests_put(void)
 {
     if (requests_any(&requests.pending)) {
-        hand_over_guest_used();
+        hand_over_guest_confirm();
     }
     qemu_system_requests_put(&requests.pending);
     requests_clear();

@@ -1,5 +1,5 @@
 /*
- * Hand-over: do both QEMUs have the same devices?
+ * Hand-over: do both QEMUs have the same devices, and images?
  *
  * An ordinary migration finds out when it loads the first section that does
  * not fit, and never of a device that the source does not have.  A hand-over
@@ -10,6 +10,8 @@
 
 #include "qemu/osdep.h"
 #include "qapi/error.h"
+#include "block/block_int.h"
+#include "system/block-backend.h"
 #include "hand-over-sections.h"
 #include "savevm.h"
 
@@ -139,4 +141,58 @@ bool hand_over_sections_match(const HandOverSectionList *theirs, Error **errp)
     g_hash_table_destroy(match.ours);
     g_hash_table_destroy(match.devices);
     return ok;
+}
+
+/* The name by which both ends know a drive, to be freed with g_free() */
+static char *drive_name(BlockBackend *blk)
+{
+    const char *name = blk_name(blk);
+
+    return *name ? g_strdup(name) : blk_get_attached_dev_id(blk);
+}
+
+HandOverDriveList *hand_over_drives(void)
+{
+    HandOverDriveList *list = NULL, **tail = &list;
+    BlockBackend *blk;
+
+    for (blk = blk_all_next(NULL); blk; blk = blk_all_next(blk)) {
+        g_autofree char *name = drive_name(blk);
+        BlockDriverState *bs = blk_bs(blk);
+        HandOverDrive *drive;
+
+        if (!blk_get_attached_dev(blk) || !*name) {
+            continue;
+        }
+        drive = g_new0(HandOverDrive, 1);
+        drive->name = g_steal_pointer(&name);
+        drive->file = g_strdup(bs ? bs->filename : "");
+        QAPI_LIST_APPEND(tail, drive);
+    }
+    return list;
+}
+
+bool hand_over_drives_match(const HandOverDriveList *theirs, Error **errp)
+{
+    g_autoptr(HandOverDriveList) ours = hand_over_drives();
+
+    for (; theirs; theirs = theirs->next) {
+        const HandOverDrive *their = theirs->value;
+        HandOverDriveList *l = ours;
+
+        while (l && strcmp(l->value->name, their->name)) {
+            l = l->next;
+        }
+        if (!l) {
+            error_setg(errp, "drive '%s' of the source does not exist here",
+                       their->name);
+            return false;
+        }
+        if (strcmp(l->value->file, their->file)) {
+            error_setg(errp, "drive '%s' has image '%s' at the source, and "
+                       "'%s' here", their->name, their->file, l->value->file);
+            return false;
+        }
+    }
+    return true;
 }

@@ -70,7 +70,7 @@ bool hand_over_source_may_take(const MigrationAddress *addr, Error **errp)
     return true;
 }
 
-bool hand_over_source_wish(MigrationState *s, Error **errp)
+bool hand_over_source_set_policy(MigrationState *s, Error **errp)
 {
     return true;
 }
@@ -180,7 +180,7 @@ bool hand_over_incoming_take(Error **errp)
     return true;
 }
 
-void hand_over_guest_used(void)
+void hand_over_guest_confirm(void)
 {
 }
 

@@ -5,7 +5,7 @@
  * leave in any other way, or for which capability hand-over is set, goes by a
  * hand-over where the migration's channel is a UNIX socket to a QEMU on this
  * host that can take it.  Whether it can is asked on the return path
- * (migration/peer.c): a destination that knows nothing of this gets an ordinary
+ * (migration/probe.c): a destination that knows nothing of this gets an ordinary
  * migration stream, of which it has read no more than the beginning.  So does
  * one that a descriptor does not reach: somebody may stand between the two who
  * passes on bytes.
@@ -16,11 +16,12 @@
 #include "qemu/osdep.h"
 #include "qemu/main-loop.h"
 #include "qapi/error.h"
+#include "hand-over-check.h"
 #include "hand-over-internal.h"
 #include "hand-over-peer.h"
 #include "migration.h"
 #include "options.h"
-#include "peer-internal.h"
+#include "probe-internal.h"
 #include "qemu-file.h"
 #include "savevm.h"
 #include "trace.h"
@@ -59,7 +60,7 @@ bool hand_over_source_may_take(const MigrationAddress *addr, Error **errp)
     return false;
 }
 
-bool hand_over_source_wish(MigrationState *s, Error **errp)
+bool hand_over_source_set_policy(MigrationState *s, Error **errp)
 {
     g_autoptr(HandOverBlockerList) list = NULL;
     HandOverBlockerList **tail = &list;
@@ -107,14 +108,14 @@ bool hand_over_source_wants_return_path(void)
 
 bool hand_over_source_switch(MigrationState *s, Error **errp)
 {
-    MigrationPeerPass pass;
+    MigrationProbePass pass;
 
     if (wish == ORDINARY) {
         return true;
     }
 
-    migration_peer_wait(s);
-    if (!migration_peer_can_take_over()) {
+    migration_probe_wait(s);
+    if (!migration_probe_can_take_over()) {
         if (wish == HAND_OVER_IF_POSSIBLE) {
             trace_hand_over_ordinary("the destination can't, or is elsewhere");
             return true;
@@ -125,13 +126,13 @@ bool hand_over_source_switch(MigrationState *s, Error **errp)
         return false;
     }
 
-    pass = migration_peer_ask_pass(s);
-    if (wish == HAND_OVER_IF_POSSIBLE && pass != MIGRATION_PEER_PASS_FDS) {
+    pass = migration_probe_ask_pass(s);
+    if (wish == HAND_OVER_IF_POSSIBLE && pass != MIGRATION_PROBE_PASS_FDS) {
         trace_hand_over_ordinary("no descriptor came through the channel");
         return true;
     }
     /* one of a former version does not tell: the exchange will */
-    if (pass == MIGRATION_PEER_PASS_BYTES) {
+    if (pass == MIGRATION_PROBE_PASS_BYTES) {
         error_setg(errp, "this guest can only be handed over, and no "
                    "descriptor comes through the UNIX socket: expected one "
                    "that leads to the destination itself, not to a program "

@@ -27,7 +27,7 @@
  *      |----------------------------------------->|  takes disks, sockets;
  *      |                                     done |  moves the encryption
  *      |<-----------------------------------------|  context
- *      |                                     used |  then runs; to a source
+ *      |                                confirmed |  then runs; to a source
  *      |<-----------------------------------------|  that stays
  *
  * [x] is the one descriptor that goes with a message.  Instead of any of its
@@ -42,7 +42,7 @@
  *                destination is proven dead (its pidfd): the destination
  *                never runs the guest before it has written "done".
  *                From "done" on: the destination; but as long as it has
- *                not written "used" (it was started with -S, say), and is
+ *                not written "confirmed" (it was started with -S, say), and is
  *                proven dead, the source again, if that stayed.
  *                A protected guest may be gone then, into the machine of a
  *                dead destination: that is why the source was given its

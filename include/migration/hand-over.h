@@ -23,8 +23,8 @@
  * @vm: the descriptor of this process's virtual machine, where the other end
  *      needs it to move what is in the kernel; -1 where it does not.  Stays
  *      the callee's.
- * @other: may the guest leave, or come, by anything but a hand-over?  False with
- *         @errp set if not.
+ * @allows_migration: may the guest leave, or come, by an ordinary migration?
+ *                    False with @errp set if not.
  *
  * @check: source: false with @errp set if the guest can't be handed over.
  * @offer: source: facts that the destination needs, for "arch" of the
@@ -44,7 +44,7 @@
  */
 typedef struct HandOverArch {
     int (*vm)(void);
-    bool (*other)(Error **errp);
+    bool (*allows_migration)(Error **errp);
 
     bool (*check)(Error **errp);
     QObject *(*offer)(void);
@@ -55,7 +55,11 @@ typedef struct HandOverArch {
     bool (*move)(Error **errp);
 } HandOverArch;
 
+/* At most one; @arch stays the caller's, and valid for ever */
 void hand_over_arch_register(const HandOverArch *arch);
+
+/* What was registered, or NULL */
+const HandOverArch *hand_over_arch(void);
 
 /*
  * Has this process handed its guest over, or lost it in trying to?  Then it
@@ -89,7 +93,7 @@ void hand_over_look_back(void);
  * The guest that has come is about to become another one than the source handed
  * over: it runs, is reset, or goes elsewhere.  The source can't have it back.
  */
-void hand_over_guest_used(void);
+void hand_over_guest_confirm(void);
 
 /*
  * Before anything is opened: if @argv is what a hand-over gives to a QEMU that it

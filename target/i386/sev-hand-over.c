@@ -178,7 +178,7 @@ static int sev_vm(void)
     return sev_enabled() ? kvm_state->vmfd : -1;
 }
 
-static bool sev_other(Error **errp)
+static bool sev_allows_migration(Error **errp)
 {
     if (sev_enabled()) {
         error_setg(errp, "SEV: the memory of this guest can't be copied, it can "
@@ -725,7 +725,7 @@ static bool sev_move(Error **errp)
 
 static const HandOverArch sev_hand_over = {
     .vm = sev_vm,
-    .other = sev_other,
+    .allows_migration = sev_allows_migration,
     .check = sev_check,
     .offer = sev_offer,
     .stopped = sev_stopped,

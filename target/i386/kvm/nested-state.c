@@ -15,7 +15,7 @@
 #include "qapi/error.h"
 #include "exec/address-spaces.h"
 #include "exec/memory.h"
-#include "migration/peer.h"
+#include "migration/probe.h"
 #include "system/hw_accel.h"
 #include "system/kvm.h"
 #include "cpu.h"
@@ -216,7 +216,7 @@ static bool may_drop(X86CPU *cpu, const char *what, const char *instead)
     error_setg(&err, "nested state of vCPU %d: the destination does not know "
                "%s; use a newer QEMU there, or the CPU property "
                "nested-state-drop=on", CPU(cpu)->cpu_index, what);
-    migration_peer_refuse(err);
+    migration_refuse_destination(err);
     error_report_err(err);
     return false;
 }
@@ -226,19 +226,19 @@ static int nested_state_pre_save(void *opaque)
     X86CPU *cpu = opaque;
     CPUX86State *env = &cpu->env;
     struct kvm_nested_state *state = env->nested_state;
-    MigrationPeer peer = migration_peer();
+    MigrationDestination peer = migration_destination();
     Error *err = NULL;
 
     if (nested_state_lacks_shadow(state)) {
         error_setg(&err, "nested state of vCPU %d: system management mode "
                    "interrupts an L2 with a shadow VMCS, which KVM can't save: "
                    "migrate again", CPU(cpu)->cpu_index);
-        migration_peer_refuse(err);
+        migration_refuse_destination(err);
         error_report_err(err);
         return -EINVAL;
     }
-    if (peer == MIGRATION_PEER_NESTED_STATE ||
-        (peer == MIGRATION_PEER_ONE_WAY && !cpu->nested_state_drop)) {
+    if (peer == MIGRATION_DESTINATION_NESTED_STATE ||
+        (peer == MIGRATION_DESTINATION_ONE_WAY && !cpu->nested_state_drop)) {
         return 0;
     }
     if (nested_state_has_deadline(state)) {
@@ -289,7 +289,7 @@ static int nested_state_post_load(void *opaque, int version_id)
 
 static bool identity_needed(void *opaque)
 {
-    return migration_peer() == MIGRATION_PEER_NESTED_STATE;
+    return migration_destination() == MIGRATION_DESTINATION_NESTED_STATE;
 }
 
 static int identity_pre_save(void *opaque)

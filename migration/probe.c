@@ -10,10 +10,11 @@
 #include "io/channel-socket.h"
 #include "io/channel-tls.h"
 #include "hand-over-internal.h"
+#include "hand-over-peer.h"
 #include "migration.h"
 #include "options.h"
 #include "qemu-file.h"
-#include "peer-internal.h"
+#include "probe-internal.h"
 #include "savevm.h"
 #include "trace.h"
 
@@ -38,7 +39,7 @@ static const MigrationGuest *guest;
 static struct {
     bool nested_state;
     bool here;
-    MigrationPeerPass pass;
+    MigrationProbePass pass;
     QemuEvent answered;
     QemuEvent pass_answered;
 } peer;
@@ -54,7 +55,7 @@ void migration_set_guest(const MigrationGuest *g)
     guest = g;
 }
 
-bool migration_peer_wants_return_path(MigrationState *s)
+bool migration_probe_wants_return_path(MigrationState *s)
 {
     QIOChannel *ioc = qemu_file_get_ioc(s->to_dst_file);
 
@@ -65,21 +66,21 @@ bool migration_peer_wants_return_path(MigrationState *s)
             object_dynamic_cast(OBJECT(ioc), TYPE_QIO_CHANNEL_TLS));
 }
 
-bool migration_peer_can_postcopy(Error **errp)
+bool migration_can_postcopy(Error **errp)
 {
     return !guest || guest->can_postcopy(errp);
 }
 
-void migration_peer_reset(void)
+void migration_probe_reset(void)
 {
     peer.nested_state = false;
     peer.here = false;
-    peer.pass = MIGRATION_PEER_PASS_UNKNOWN;
+    peer.pass = MIGRATION_PROBE_PASS_UNKNOWN;
     qemu_event_reset(&peer.answered);
     qemu_event_reset(&peer.pass_answered);
 }
 
-uint32_t migration_peer_ping(void)
+uint32_t migration_probe_ping(void)
 {
     return PING;
 }
@@ -99,7 +100,7 @@ static uint32_t host_mark(void)
     return g_str_hash(boot_id) & PONG_HOST;
 }
 
-uint32_t migration_peer_pong(uint32_t ping, QIOChannel *ioc, int *fd)
+uint32_t migration_probe_pong(uint32_t ping, QIOChannel *ioc, int *fd)
 {
     *fd = -1;
     switch (ping) {
@@ -113,14 +114,14 @@ uint32_t migration_peer_pong(uint32_t ping, QIOChannel *ioc, int *fd)
     }
 }
 
-void migration_peer_heard(uint32_t pong, bool with_fd)
+void migration_probe_heard(uint32_t pong, bool with_fd)
 {
     if (pong == PING_PASS || pong == PONG_PASS) {
         if (pong == PONG_PASS) {
-            peer.pass = with_fd ? MIGRATION_PEER_PASS_FDS
-                                : MIGRATION_PEER_PASS_BYTES;
+            peer.pass = with_fd ? MIGRATION_PROBE_PASS_FDS
+                                : MIGRATION_PROBE_PASS_BYTES;
         }
-        trace_migration_peer_passes(pong, with_fd);
+        trace_migration_probe_passes(pong, with_fd);
         qemu_event_set(&peer.pass_answered);
         return;
     }
@@ -128,29 +129,29 @@ void migration_peer_heard(uint32_t pong, bool with_fd)
         peer.nested_state = true;
         peer.here = (pong & PONG_HOST) && (pong & PONG_HOST) == host_mark();
     }
-    trace_migration_peer_heard(pong, peer.nested_state);
+    trace_migration_probe_heard(pong, peer.nested_state);
     qemu_event_set(&peer.answered);
 }
 
-void migration_peer_gone(void)
+void migration_probe_ended(void)
 {
     qemu_event_set(&peer.answered);
     qemu_event_set(&peer.pass_answered);
 }
 
-void migration_peer_wait(MigrationState *s)
+void migration_probe_wait(MigrationState *s)
 {
     if (s->rp_state.rp_thread_created) {
         qemu_event_wait(&peer.answered);
     }
 }
 
-bool migration_peer_can_take_over(void)
+bool migration_probe_can_take_over(void)
 {
     return peer.here;
 }
 
-MigrationPeerPass migration_peer_ask_pass(MigrationState *s)
+MigrationProbePass migration_probe_ask_pass(MigrationState *s)
 {
     if (s->rp_state.rp_thread_created) {
         qemu_savevm_send_ping(s->to_dst_file, PING_PASS);
@@ -159,25 +160,25 @@ MigrationPeerPass migration_peer_ask_pass(MigrationState *s)
     return peer.pass;
 }
 
-MigrationPeer migration_peer(void)
+MigrationDestination migration_destination(void)
 {
     MigrationState *s = migrate_get_current();
 
     if (!migration_is_running()) {
-        return MIGRATION_PEER_ONE_WAY;
+        return MIGRATION_DESTINATION_ONE_WAY;
     }
     if (migrate_mode() == MIG_MODE_HAND_OVER) {
         /* who does not know it refuses, and the guest stays */
-        return MIGRATION_PEER_NESTED_STATE;
+        return MIGRATION_DESTINATION_NESTED_STATE;
     }
     if (!s->rp_state.rp_thread_created) {
-        return MIGRATION_PEER_ONE_WAY;
+        return MIGRATION_DESTINATION_ONE_WAY;
     }
-    return peer.nested_state ? MIGRATION_PEER_NESTED_STATE
-                             : MIGRATION_PEER_PLAIN;
+    return peer.nested_state ? MIGRATION_DESTINATION_NESTED_STATE
+                             : MIGRATION_DESTINATION_PLAIN;
 }
 
-void migration_peer_refuse(Error *err)
+void migration_refuse_destination(Error *err)
 {
     if (migration_is_running()) {
         migrate_set_error(migrate_get_current(), err);

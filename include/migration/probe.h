@@ -9,17 +9,17 @@
  * SPDX-License-Identifier: GPL-2.0-or-later
  */
 
-#ifndef MIGRATION_PEER_H
-#define MIGRATION_PEER_H
+#ifndef MIGRATION_PROBE_H
+#define MIGRATION_PROBE_H
 
-typedef enum MigrationPeer {
+typedef enum MigrationDestination {
     /* a file, a pipe, a snapshot: nobody can answer */
-    MIGRATION_PEER_ONE_WAY,
+    MIGRATION_DESTINATION_ONE_WAY,
     /* it answers as QEMU 10.0 does */
-    MIGRATION_PEER_PLAIN,
+    MIGRATION_DESTINATION_PLAIN,
     /* it knows the sections of nested state that are new after 10.0 */
-    MIGRATION_PEER_NESTED_STATE,
-} MigrationPeer;
+    MIGRATION_DESTINATION_NESTED_STATE,
+} MigrationDestination;
 
 /* What the code for the guest's processors has to say */
 typedef struct MigrationGuest {
@@ -36,9 +36,9 @@ void migration_set_guest(const MigrationGuest *guest);
  * Who takes the migration that is being saved now.  To be called by what saves
  * device state.
  */
-MigrationPeer migration_peer(void);
+MigrationDestination migration_destination(void);
 
 /* The migration fails because of @err (which is the caller's) */
-void migration_peer_refuse(Error *err);
+void migration_refuse_destination(Error *err);
 
 #endif

@@ -8,7 +8,7 @@
 #include "qemu/error-report.h"
 #include "qemu/main-loop.h"
 #include "qapi/error.h"
-#include "load-words.h"
+#include "load-errors.h"
 
 static GString *words;
 
@@ -24,7 +24,7 @@ static void note(const char *msg, void *opaque)
     g_string_append(words, msg);
 }
 
-void load_words_begin(void)
+void load_errors_begin(void)
 {
     if (!words) {
         words = g_string_new(NULL);
@@ -33,7 +33,7 @@ void load_words_begin(void)
     error_report_set_listener(note, NULL);
 }
 
-void load_words_append(Error **err)
+void load_errors_append(Error **err)
 {
     Error *appended = NULL;
 
@@ -46,7 +46,7 @@ void load_words_append(Error **err)
     g_string_truncate(words, 0);
 }
 
-void load_words_end(void)
+void load_errors_end(void)
 {
     error_report_set_listener(NULL, NULL);
 }

@@ -4,17 +4,17 @@
  * SPDX-License-Identifier: GPL-2.0-or-later
  */
 
-#ifndef MIGRATION_PEER_INTERNAL_H
-#define MIGRATION_PEER_INTERNAL_H
+#ifndef MIGRATION_PROBE_INTERNAL_H
+#define MIGRATION_PROBE_INTERNAL_H
 
 #include "io/channel.h"
-#include "migration/peer.h"
+#include "migration/probe.h"
 
 /* Whether a return path is wanted, and @s has a connection that can have one */
-bool migration_peer_wants_return_path(MigrationState *s);
+bool migration_probe_wants_return_path(MigrationState *s);
 
 /* True, or @errp tells why the guest can't go by postcopy */
-bool migration_peer_can_postcopy(Error **errp);
+bool migration_can_postcopy(Error **errp);
 
 /*
  * The question is the value of the first ping on the return path.  QEMU 10.0
@@ -23,33 +23,33 @@ bool migration_peer_can_postcopy(Error **errp);
  * @fd: a descriptor that has to go with the answer, the caller's to close, or
  *      -1
  */
-void migration_peer_reset(void);
-uint32_t migration_peer_ping(void);
-uint32_t migration_peer_pong(uint32_t ping, QIOChannel *ioc, int *fd);
+void migration_probe_reset(void);
+uint32_t migration_probe_ping(void);
+uint32_t migration_probe_pong(uint32_t ping, QIOChannel *ioc, int *fd);
 
 /*
  * From the thread that reads the return path: an answer, and whether a
  * descriptor came with it; or the end of the path
  */
-void migration_peer_heard(uint32_t pong, bool with_fd);
-void migration_peer_gone(void);
+void migration_probe_heard(uint32_t pong, bool with_fd);
+void migration_probe_ended(void);
 
 /* Wait until one of them was called, if there is a return path */
-void migration_peer_wait(MigrationState *s);
+void migration_probe_wait(MigrationState *s);
 
 /* Whether the answer was: it is on this host, and can take a hand-over */
-bool migration_peer_can_take_over(void);
+bool migration_probe_can_take_over(void);
 
 /*
  * Migration thread: ask whether descriptors come through, and wait for the
  * answer.  UNKNOWN: from a QEMU that does not know the question, or none.
  */
-typedef enum MigrationPeerPass {
-    MIGRATION_PEER_PASS_UNKNOWN,
-    MIGRATION_PEER_PASS_BYTES,
-    MIGRATION_PEER_PASS_FDS,
-} MigrationPeerPass;
+typedef enum MigrationProbePass {
+    MIGRATION_PROBE_PASS_UNKNOWN,
+    MIGRATION_PROBE_PASS_BYTES,
+    MIGRATION_PROBE_PASS_FDS,
+} MigrationProbePass;
 
-MigrationPeerPass migration_peer_ask_pass(MigrationState *s);
+MigrationProbePass migration_probe_ask_pass(MigrationState *s);
 
 #endif

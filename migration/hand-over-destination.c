@@ -26,28 +26,21 @@
 #include "system/runstate.h"
 #include "system/system.h"
 #include "channel.h"
+#include "hand-over-exec.h"
 #include "hand-over-internal.h"
-#include "hand-over-check.h"
 #include "hand-over-peer.h"
 #include "hand-over-ram.h"
 #include "hand-over-requests.h"
 #include "hand-over-sections.h"
 #include "hand-over-threads.h"
 #include "hand-over-wire.h"
-#include "load-words.h"
+#include "load-errors.h"
 #include "migration.h"
 #include "migration/global_state.h"
 #include "migration/misc.h"
 #include "options.h"
 #include "qemu-file.h"
 #include "trace.h"
-
-/*
- * How long a source that closed its socket may take to die, in ns.  Closing
- * its descriptors and being dead are two moments; tearing down a big guest
- * may lie between them.
- */
-#define DEATH_TIMEOUT_NS (30 * NANOSECONDS_PER_SECOND)
 
 /* All of it belongs to the main thread */
 static struct {
@@ -59,84 +52,13 @@ static struct {
     HandOverWire *wire;
     HandOverPeer peer;
     GArray *vms;            /* descriptors of what may have the guest */
-    HandOverWire *unused;   /* to a source that can still have its guest back */
+    HandOverWire *unconfirmed; /* to a source that can have its guest back */
     VMChangeStateEntry *start;
-    int stderr_fd;          /* of the source, -1: ours is our own */
-} incoming = { .peer.pidfd = -1, .stderr_fd = -1 };
+} incoming = { .peer.pidfd = -1 };
 
 bool hand_over_incoming_active(void)
 {
     return incoming.active;
-}
-
-/*
- * A QEMU that was started by the source
- */
-
-/*
- * Who has started this process with this command line may do with it what he
- * likes: there is nobody to distrust at the other end of @sock.  Returns its
- * number, which may have changed.
- */
-static int inherit(int sock)
-{
-    g_autoptr(QIOChannelSocket) sioc = NULL;
-    g_autoptr(HandOverWire) wire = NULL;
-    g_autoptr(HandOverMessage) msg = NULL;
-    int fd;
-
-    /* The number stays open for the migration proper */
-    fd = qemu_dup(sock);
-    if (fd < 0) {
-        error_report("-incoming hand-over:%d: not an open descriptor", sock);
-        exit(1);
-    }
-    qemu_set_cloexec(sock);
-    sioc = qio_channel_socket_new_fd(fd, &error_fatal);
-    wire = hand_over_wire_new(QIO_CHANNEL(sioc), "source");
-
-    msg = hand_over_recv(wire, HAND_OVER_MESSAGE_TYPE_INHERIT, -1,
-                         &incoming.stderr_fd, NULL, &error_fatal);
-    hand_over_inherit_begin();
-    for (uint32_t i = 0; i < msg->u.inherit.listeners; i++) {
-        g_autoptr(HandOverMessage) listener = NULL;
-
-        listener = hand_over_recv(wire, HAND_OVER_MESSAGE_TYPE_LISTENER, -1,
-                                  &fd, NULL, &error_fatal);
-        if (listener->u.listener.nonblock) {
-            /* QIOChannelSocket has reset that, for the source as well */
-            qemu_socket_set_nonblock(fd);
-        }
-        hand_over_inherit_listener(fd, listener->u.listener.fd);
-    }
-    hand_over_inherit_numbers(&sock);
-    return sock;
-}
-
-void hand_over_incoming_early(char **argv)
-{
-    guint n = g_strv_length(argv);
-
-    /* where hand_over_child_start() puts it */
-    if (n > 2 && strstart(argv[n - 1], "hand-over:", NULL)) {
-        hand_over_inherit_reserve(argv);
-    }
-}
-
-const char *hand_over_incoming_option(const char *str)
-{
-    const char *number;
-    int fd;
-
-    if (!strstart(str, "hand-over:", &number)) {
-        return str;
-    }
-    if (qemu_strtoi(number, NULL, 10, &fd) < 0 || fd < 0) {
-        error_report("-incoming %s: expected hand-over:FD, FD being the "
-                     "number of a socket", str);
-        exit(1);
-    }
-    return g_strdup_printf("fd:%d", inherit(fd));
 }
 
 /*
@@ -285,12 +207,7 @@ static bool coroutine_fn incoming_adopt(Error **errp)
     if (hand_over_inheriting()) {
         claimed = hand_over_inherit_claimed();
     }
-    if (incoming.stderr_fd >= 0) {
-        /* So far the source has relayed it */
-        dup2(incoming.stderr_fd, STDERR_FILENO);
-        close(incoming.stderr_fd);
-        incoming.stderr_fd = -1;
-    }
+    hand_over_child_take_stderr();
     if (!hand_over_peer_send_hello(incoming.wire, claimed, errp)) {
         return false;
     }
@@ -309,7 +226,7 @@ static bool coroutine_fn incoming_adopt(Error **errp)
 
 static void incoming_end(void)
 {
-    load_words_end();
+    load_errors_end();
     incoming.active = false;
     migrate_mode_unfix();
     hand_over_peer_clear(&incoming.peer);
@@ -342,7 +259,7 @@ static void incoming_begin(QIOChannel *ioc)
     incoming.wire = hand_over_wire_new(ioc, "source");
     migrate_mode_fix(MIG_MODE_HAND_OVER);
     hand_over_requests_hold();
-    load_words_begin();
+    load_errors_begin();
     trace_hand_over_incoming();
 }
 
@@ -444,7 +361,7 @@ bool coroutine_fn hand_over_incoming_loaded(Error **errp)
      * A source that died can't take the guest back, and all of it is here.
      * One that has closed the connection and lives has taken it back.
      */
-    if (eof && hand_over_peer_wait_death(&incoming.peer, DEATH_TIMEOUT_NS)) {
+    if (eof && hand_over_peer_wait_death(&incoming.peer)) {
         trace_hand_over_source_died(incoming.peer.pid);
         incoming.source_is_dead = true;
         error_free(err);
@@ -454,28 +371,28 @@ bool coroutine_fn hand_over_incoming_loaded(Error **errp)
     return false;
 }
 
-void hand_over_guest_used(void)
+void hand_over_guest_confirm(void)
 {
-    if (!incoming.unused) {
+    if (!incoming.unconfirmed) {
         return;
     }
     /* It may have died, or lost interest */
-    hand_over_send_type(incoming.unused, HAND_OVER_MESSAGE_TYPE_USED, NULL);
-    hand_over_wire_free(incoming.unused);
-    incoming.unused = NULL;
+    hand_over_send_type(incoming.unconfirmed, HAND_OVER_MESSAGE_TYPE_CONFIRMED, NULL);
+    hand_over_wire_free(incoming.unconfirmed);
+    incoming.unconfirmed = NULL;
     qemu_del_vm_change_state_handler(incoming.start);
 }
 
 static void vm_starts(void *opaque, bool running, RunState state)
 {
     if (running) {
-        hand_over_guest_used();
+        hand_over_guest_confirm();
     }
 }
 
 bool hand_over_ram_is_anothers(void)
 {
-    return hand_over_guest_is_gone(NULL) || incoming.unused ||
+    return hand_over_guest_is_gone(NULL) || incoming.unconfirmed ||
            (runstate_check(RUN_STATE_INMIGRATE) &&
             !(incoming.plain && !migrate_ignore_shared()));
 }
@@ -483,7 +400,7 @@ bool hand_over_ram_is_anothers(void)
 void hand_over_incoming_shutdown(void)
 {
     incoming.ending = true;
-    if (incoming.active || incoming.unused) {
+    if (incoming.active || incoming.unconfirmed) {
         hand_over_ram_release();
     }
 }
@@ -514,7 +431,7 @@ bool hand_over_incoming_take(Error **errp)
         if (!hand_over_send_type(incoming.wire, HAND_OVER_MESSAGE_TYPE_DONE,
                                  &err)) {
             /* Without our word the source keeps the guest, if it lives */
-            if (!hand_over_peer_wait_death(&incoming.peer, DEATH_TIMEOUT_NS)) {
+            if (!hand_over_peer_wait_death(&incoming.peer)) {
                 error_propagate(errp, err);
                 return false;
             }
@@ -522,9 +439,9 @@ bool hand_over_incoming_take(Error **errp)
         }
     }
     if (!incoming.source_is_dead && incoming.wire->version >= 2) {
-        incoming.unused = hand_over_wire_dup(incoming.wire);
+        incoming.unconfirmed = hand_over_wire_dup(incoming.wire);
     }
-    if (incoming.unused) {
+    if (incoming.unconfirmed) {
         incoming.start = qemu_add_vm_change_state_handler(vm_starts, NULL);
     }
     /* Not before: who fails must leave the source its addresses */

@@ -9,16 +9,16 @@
  * SPDX-License-Identifier: GPL-2.0-or-later
  */
 
-#ifndef MIGRATION_LOAD_WORDS_H
-#define MIGRATION_LOAD_WORDS_H
+#ifndef MIGRATION_LOAD_ERRORS_H
+#define MIGRATION_LOAD_ERRORS_H
 
 /* Main thread: listen from now on; what was heard before is forgotten */
-void load_words_begin(void);
+void load_errors_begin(void);
 
 /* Main thread: append what was heard to @err, and forget it */
-void load_words_append(Error **err);
+void load_errors_append(Error **err);
 
 /* Main thread: listen no more */
-void load_words_end(void);
+void load_errors_end(void);
 
 #endif

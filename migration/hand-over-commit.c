@@ -1,0 +1,249 @@
+/*
+ * Hand-over: the source tells the destination to take the guest
+ *
+ * Everything that decides who has the guest: from the end of the device state to
+ * the destination's "done", its refusal, or its death.
+ *
+ * SPDX-License-Identifier: GPL-2.0-or-later
+ */
+
+#include "qemu/osdep.h"
+#include "qemu/hand-over-resource.h"
+#include "qemu/main-loop.h"
+#include "qemu/timer.h"
+#include "qapi/error.h"
+#include "io/channel-socket.h"
+#include "hand-over-departed.h"
+#include "hand-over-figures.h"
+#include "hand-over-ram.h"
+#include "hand-over-source.h"
+#include "migration.h"
+#include "qemu-file.h"
+
+/*
+ * How long the main loop may be kept waiting for "done", in ns.  It takes some
+ * milliseconds.
+ */
+#define HOLD_TIMEOUT_NS NANOSECONDS_PER_SECOND
+
+typedef struct PointOfNoReturn {
+    HandOverSource *src;
+    MigrationState *s;
+    QemuEvent over;
+    Error *err;
+} PointOfNoReturn;
+
+/*
+ * In the main loop: it must not be waiting for what is closed here, or the
+ * kernel would keep that open until it has waited enough.
+ */
+static void point_of_no_return_bh(void *opaque)
+{
+    PointOfNoReturn *point = opaque;
+    HandOverSource *src = point->src;
+    bool ok = point->s->state == MIGRATION_STATUS_DEVICE;
+
+    if (!ok) {
+        error_setg(&point->err, "the hand-over was cancelled");
+    } else if (src->child) {
+        ok = hand_over_resources_release(src->claimed, src->n_claimed,
+                                         &point->err);
+        src->released = ok;
+    }
+    src->committed = ok;
+    qemu_event_set(&point->over);
+}
+
+/* From here on only the destination's word, or its death, tells who runs */
+static bool point_of_no_return(HandOverSource *src, MigrationState *s, Error **errp)
+{
+    PointOfNoReturn point = { .src = src, .s = s };
+
+    qemu_event_init(&point.over, false);
+    aio_bh_schedule_oneshot(qemu_get_aio_context(), point_of_no_return_bh,
+                            &point);
+    qemu_event_wait(&point.over);
+    qemu_event_destroy(&point.over);
+    if (point.err) {
+        error_propagate(errp, point.err);
+        return false;
+    }
+    return true;
+}
+
+/*
+ * The destination has the guest, and may not have confirmed it yet; or, if
+ * @undecided, nobody can tell whether it has
+ */
+static void guest_departs(HandOverSource *src, bool undecided)
+{
+    hand_over_depart(undecided);
+    if (src->on_success == HAND_OVER_ON_SUCCESS_STAY &&
+        src->wire->version >= 2) {
+        src->unconfirmed = hand_over_wire_dup(src->wire);
+    }
+    if (!src->unconfirmed) {
+        hand_over_keep_end();
+        bql_lock();
+        hand_over_ram_forget();
+        bql_unlock();
+    }
+}
+
+/*
+ * There is no "done": does that tell that the destination has not got the guest?
+ * It does if it has refused, or died.  One that has closed its end meant to, if
+ * it was not somebody here (yank) who did that; it must not go on, in any case.
+ * No QEMU closes its end in the middle of a message unless it dies there.
+ */
+static bool answer_is_no(HandOverSource *src)
+{
+    if (src->wire->refused) {
+        return true;
+    }
+    if (src->silent) {
+        return hand_over_peer_wait_death(&src->peer) ||
+               hand_over_peer_end(&src->peer);
+    }
+    return src->wire->closed &&
+           hand_over_peer_wait_death(&src->peer);
+}
+
+/*
+ * Nothing limits how long the guest stands still from here on.  True, with @errp
+ * set to that instead of what it was, where the limit has been reached.
+ */
+static bool destination_was_too_slow(HandOverSource *src, Error **errp)
+{
+    if (!src->limit || !hand_over_limit_disarm(src->limit)) {
+        return false;
+    }
+    if (errp) {
+        error_free(*errp);
+        *errp = NULL;
+    }
+    error_setg(errp, "the destination did not load the device state within %u "
+               "ms, the longest that the guest may stand still "
+               "(downtime-limit)", src->downtime_ms);
+    return true;
+}
+
+/*
+ * The destination may say "done", and run the guest, at any moment once it has
+ * been told to.  From then on nothing here may write to RAM.  All that could
+ * does so in the main loop: vCPUs have stopped, block devices are drained.  So
+ * the main loop waits for the answer, and goes on without RAM; also where there
+ * is none soon, as it must not wait for ever.
+ *
+ * True: there may be an answer to be read.
+ */
+static bool send_commit(HandOverSource *src, Error **errp)
+{
+    GPollFD pfd = {
+        .fd = QIO_CHANNEL_SOCKET(src->wire->ioc)->fd,
+        .events = G_IO_IN | G_IO_HUP,
+    };
+    bool ok;
+
+    bql_lock();
+    ok = hand_over_send_type(src->wire, HAND_OVER_MESSAGE_TYPE_COMMIT,
+                             errp);
+    if (ok) {
+        qemu_poll_ns(&pfd, 1, HOLD_TIMEOUT_NS);
+    }
+    hand_over_ram_put_away();
+    bql_unlock();
+    return ok;
+}
+
+bool hand_over_commit(HandOverSource *src, MigrationState *s, Error **errp)
+{
+    ERRP_GUARD();
+    g_autoptr(HandOverMessage) loaded = NULL, done = NULL;
+    bool committed;
+
+    if (qemu_file_get_error(s->to_dst_file)) {
+        /* the caller looks into that */
+        return false;
+    }
+
+    hand_over_figures_device_state(qemu_file_transferred(s->to_dst_file));
+    hand_over_limit_reading(src->limit);
+    hand_over_enter_stage(HAND_OVER_STAGE_LOAD);
+    /* (it is the limit that ends this) */
+    loaded = hand_over_recv(src->wire, HAND_OVER_MESSAGE_TYPE_LOADED, -1,
+                            NULL, &src->silent, errp);
+    if (destination_was_too_slow(src, errp) || !loaded ||
+        !point_of_no_return(src, s, errp)) {
+        return false;
+    }
+
+    hand_over_enter_stage(HAND_OVER_STAGE_COMMIT);
+    committed = send_commit(src, errp);
+    if (committed) {
+        /* No deadline: it may have the guest, and not have said so yet */
+        done = hand_over_recv(src->wire, HAND_OVER_MESSAGE_TYPE_DONE, -1,
+                              NULL, &src->silent, errp);
+    }
+    if (!done && committed && !answer_is_no(src)) {
+        /*
+         * What it said, or why that could not be read, does not tell whether it
+         * has the guest.
+         */
+        error_prepend(errp, "it is not known whether the destination has the "
+                      "guest, which does not go on here: ");
+        src->on_success = HAND_OVER_ON_SUCCESS_STAY;
+        guest_departs(src, true);
+        return false;
+    }
+    if (!done) {
+        bql_lock();
+        hand_over_ram_get_back();
+        bql_unlock();
+        /*
+         * It has refused, or closed its end.  In either case it does not run
+         * the guest: it says "done" before it does.  But it may have moved
+         * the guest away, which it can't do any more.
+         */
+        if (src->peer_vm >= 0 && (hand_over_guest_is_lost() || hand_over_arch()->gone())) {
+            hand_over_keep_lost(src->peer_vm);
+            src->peer_vm = -1;
+            error_prepend(errp, "the guest is lost, and can go on after "
+                          "another hand-over: ");
+        }
+        return false;
+    }
+    hand_over_enter_stage(HAND_OVER_STAGE_DONE);
+    guest_departs(src, false);
+    return true;
+}
+
+bool hand_over_refused(HandOverSource *src, MigrationState *s, Error **errp)
+{
+    g_autoptr(HandOverMessage) msg = NULL;
+    Error *err = NULL;
+
+    if (destination_was_too_slow(src, errp)) {
+        return true;
+    }
+    /*
+     * There is a "refused" to be read if the destination stopped reading, and
+     * none where it has nothing to do with what went wrong
+     */
+    if (!qemu_file_get_error(s->to_dst_file)) {
+        return false;
+    }
+    msg = hand_over_recv(src->wire, HAND_OVER_MESSAGE_TYPE_REFUSED,
+                         qemu_clock_get_ns(QEMU_CLOCK_REALTIME) +
+                         src->downtime_ms * (int64_t)SCALE_MS, NULL,
+                         &src->silent, &err);
+    if (msg) {
+        error_setg(errp, "the destination gave up: %s", msg->u.refused.reason);
+    } else if (src->silent) {
+        error_propagate(errp, err);
+    } else {
+        error_free(err);
+        return false;
+    }
+    return true;
+}
