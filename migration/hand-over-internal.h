@@ -59,8 +59,11 @@ bool hand_over_source_may_take(const MigrationAddress *addr, Error **errp);
  */
 bool hand_over_source_set_policy(MigrationState *s, Error **errp);
 
-/* Whether the destination has to be asked */
-bool hand_over_source_wants_return_path(void);
+/*
+ * Whether the destination has to be asked: until hand_over_source_switch() it is
+ * not known what the migration is, and its notifiers are not told that it begins
+ */
+bool hand_over_source_may_switch(void);
 
 /*
  * Migration thread, BQL not held, guest running; the destination was asked
@@ -72,7 +75,7 @@ bool hand_over_source_wants_return_path(void);
 bool hand_over_source_switch(MigrationState *s, Error **errp);
 
 /* BQL held: the migration is a hand-over from here on */
-void hand_over_source_begin_switched(MigrationState *s);
+void hand_over_source_begin_switched(void);
 
 /*
  * Source.  All of these are no-ops, and return true, where the migration is

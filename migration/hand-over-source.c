@@ -93,10 +93,8 @@ bool hand_over_begin(HandOverChild *child, QIOChannelSocket *sioc,
     return true;
 }
 
-void hand_over_source_begin_switched(MigrationState *s)
+void hand_over_source_begin_switched(void)
 {
-    /* who was told that a migration begins hears no more of it */
-    migration_call_notifiers(s, MIG_EVENT_PRECOPY_FAILED, NULL);
     source = source_new();
     migrate_mode_fix(MIG_MODE_HAND_OVER);
     hand_over_enter_stage(HAND_OVER_STAGE_CONNECT);

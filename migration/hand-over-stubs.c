@@ -75,7 +75,7 @@ bool hand_over_source_set_policy(MigrationState *s, Error **errp)
     return true;
 }
 
-bool hand_over_source_wants_return_path(void)
+bool hand_over_source_may_switch(void)
 {
     return false;
 }

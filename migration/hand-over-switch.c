@@ -20,6 +20,7 @@
 #include "hand-over-internal.h"
 #include "hand-over-peer.h"
 #include "migration.h"
+#include "migration/misc.h"
 #include "options.h"
 #include "probe-internal.h"
 #include "qemu-file.h"
@@ -34,7 +35,7 @@ static enum {
     ORDINARY,
     HAND_OVER_IF_POSSIBLE,
     HAND_OVER_ONLY,
-} wish;
+} policy;
 
 static void not_by_that(Error **errp, const Error *only)
 {
@@ -67,7 +68,7 @@ bool hand_over_source_set_policy(MigrationState *s, Error **errp)
     Error *only = NULL, *why = NULL;
     bool ok;
 
-    wish = ORDINARY;
+    policy = ORDINARY;
     if (migrate_mode() != MIG_MODE_NORMAL) {
         return true;
     }
@@ -89,7 +90,7 @@ bool hand_over_source_set_policy(MigrationState *s, Error **errp)
     if (why) {
         trace_hand_over_ordinary(error_get_pretty(why));
     } else {
-        wish = only ? HAND_OVER_ONLY : HAND_OVER_IF_POSSIBLE;
+        policy = only ? HAND_OVER_ONLY : HAND_OVER_IF_POSSIBLE;
     }
     ok = !only || !why;
     if (ok) {
@@ -101,22 +102,20 @@ bool hand_over_source_set_policy(MigrationState *s, Error **errp)
     return ok;
 }
 
-bool hand_over_source_wants_return_path(void)
+bool hand_over_source_may_switch(void)
 {
-    return wish != ORDINARY;
+    return policy != ORDINARY;
 }
 
-bool hand_over_source_switch(MigrationState *s, Error **errp)
+/* Ask the destination.  False with @errp set if the guest can't go there. */
+static bool decide(MigrationState *s, bool *hand_over, Error **errp)
 {
     MigrationProbePass pass;
 
-    if (wish == ORDINARY) {
-        return true;
-    }
-
+    *hand_over = false;
     migration_probe_wait(s);
     if (!migration_probe_can_take_over()) {
-        if (wish == HAND_OVER_IF_POSSIBLE) {
+        if (policy == HAND_OVER_IF_POSSIBLE) {
             trace_hand_over_ordinary("the destination can't, or is elsewhere");
             return true;
         }
@@ -127,7 +126,7 @@ bool hand_over_source_switch(MigrationState *s, Error **errp)
     }
 
     pass = migration_probe_ask_pass(s);
-    if (wish == HAND_OVER_IF_POSSIBLE && pass != MIGRATION_PROBE_PASS_FDS) {
+    if (policy == HAND_OVER_IF_POSSIBLE && pass != MIGRATION_PROBE_PASS_FDS) {
         trace_hand_over_ordinary("no descriptor came through the channel");
         return true;
     }
@@ -139,6 +138,57 @@ bool hand_over_source_switch(MigrationState *s, Error **errp)
                    "that forwards it");
         return false;
     }
+    *hand_over = true;
+    return true;
+}
+
+typedef struct Decided {
+    MigrationState *s;
+    QemuEvent notified;
+    Error *err;
+} Decided;
+
+static void decided_bh(void *opaque)
+{
+    Decided *decided = opaque;
+
+    migration_call_notifiers(decided->s, MIG_EVENT_PRECOPY_SETUP,
+                             &decided->err);
+    qemu_event_set(&decided->notified);
+}
+
+/*
+ * The migration's mode is known only now.  Those who wait for a migration of that
+ * mode to begin hear of it here, as always in the main loop.
+ */
+static bool notify_decided(MigrationState *s, Error **errp)
+{
+    Decided decided = { .s = s };
+
+    qemu_event_init(&decided.notified, false);
+    aio_bh_schedule_oneshot(qemu_get_aio_context(), decided_bh, &decided);
+    qemu_event_wait(&decided.notified);
+    qemu_event_destroy(&decided.notified);
+    if (decided.err) {
+        error_propagate(errp, decided.err);
+        return false;
+    }
+    return true;
+}
+
+bool hand_over_source_switch(MigrationState *s, Error **errp)
+{
+    bool hand_over;
+
+    if (policy == ORDINARY) {
+        return true;
+    }
+    if (!decide(s, &hand_over, errp)) {
+        return false;
+    }
+    if (!hand_over) {
+        return notify_decided(s, errp);
+    }
 
     qemu_savevm_send_hand_over(s->to_dst_file);
     if (!migration_end_return_path(s)) {
@@ -147,7 +197,7 @@ bool hand_over_source_switch(MigrationState *s, Error **errp)
     }
 
     bql_lock();
-    hand_over_source_begin_switched(s);
+    hand_over_source_begin_switched();
     bql_unlock();
-    return hand_over_source_offer(s, errp);
+    return notify_decided(s, errp) && hand_over_source_offer(s, errp);
 }
