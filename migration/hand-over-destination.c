@@ -139,10 +139,10 @@ static bool offer_adopt(const HandOverOffer *offer, Error **errp)
         g_array_append_val(incoming.vms, vm);
     }
     if (arch && arch->adopt) {
-        if (!arch->adopt(offer->arch, incoming.vms, errp)) {
+        if (!arch->adopt(offer->protected_guest, incoming.vms, errp)) {
             return false;
         }
-    } else if (offer->arch) {
+    } else if (offer->protected_guest) {
         error_setg(errp, "the source's guest needs what this QEMU does not "
                    "have: %s does not know it", target_name());
         return false;

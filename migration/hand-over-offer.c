@@ -15,7 +15,6 @@
 #include "exec/target_page.h"
 #include "hw/boards.h"
 #include "hw/core/cpu.h"
-#include "qobject/qobject.h"
 #include "hand-over-departed.h"
 #include "hand-over-figures.h"
 #include "hand-over-ram.h"
@@ -128,7 +127,7 @@ static bool send_offer(HandOverSource *src, const GArray *vms, Error **errp)
         offer->has_drives = true;
     }
     if (arch && arch->offer) {
-        offer->arch = arch->offer();
+        offer->protected_guest = arch->offer();
     }
     if (vms) {
         offer->has_vms = true;
@@ -145,7 +144,7 @@ static bool send_offer(HandOverSource *src, const GArray *vms, Error **errp)
     qapi_free_HandOverSectionList(offer->sections);
     qapi_free_HandOverDriveList(offer->drives);
     qapi_free_HandOverThreadList(offer->threads);
-    qobject_unref(offer->arch);
+    qapi_free_HandOverProtectedGuest(offer->protected_guest);
     return ok;
 }
 

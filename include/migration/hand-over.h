@@ -11,7 +11,7 @@
 #ifndef MIGRATION_HAND_OVER_H
 #define MIGRATION_HAND_OVER_H
 
-#include "qobject/qobject.h"
+#include "qapi/qapi-types-hand-over.h"
 
 /*
  * HandOverArch: what an architecture adds to a hand-over.
@@ -27,8 +27,9 @@
  *                    False with @errp set if not.
  *
  * @check: source: false with @errp set if the guest can't be handed over.
- * @offer: source: facts that the destination needs, for "arch" of the
- *         offer; NULL where there are none.
+ * @offer: source: facts about a protected guest, which the destination needs; to
+ *         be freed with qapi_free_HandOverProtectedGuest().  NULL where there are
+ *         none.
  * @stopped: source, BQL held: the guest stands still and is about to be saved.
  *           Get what cpu_synchronize_state() does not.
  * @gone: source: whether the guest has left this process's virtual machine.
@@ -47,11 +48,12 @@ typedef struct HandOverArch {
     bool (*allows_migration)(Error **errp);
 
     bool (*check)(Error **errp);
-    QObject *(*offer)(void);
+    HandOverProtectedGuest *(*offer)(void);
     bool (*stopped)(Error **errp);
     bool (*gone)(void);
 
-    bool (*adopt)(QObject *facts, const GArray *vms, Error **errp);
+    bool (*adopt)(const HandOverProtectedGuest *guest, const GArray *vms,
+                  Error **errp);
     bool (*move)(Error **errp);
 } HandOverArch;
 

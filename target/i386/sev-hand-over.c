@@ -23,14 +23,11 @@
 #include "qemu/error-report.h"
 #include "qapi/error.h"
 #include "qapi/qapi-types-misc-target.h"
-#include "qobject/qdict.h"
-#include "qobject/qnum.h"
 #include "exec/cpu-common.h"
 #include "exec/ramblock.h"
 #include "hw/boards.h"
 #include "hw/i386/x86.h"
 #include "migration/hand-over.h"
-#include "qobject/qlist.h"
 #include "system/kvm.h"
 #include "system/kvm_int.h"
 #include "system/runstate.h"
@@ -216,13 +213,13 @@ static bool sev_es_check_vcpus(Error **errp)
 }
 
 /* kvm_vcpu_id of each, in the order in which they were made */
-static QList *sev_es_vcpus(void)
+static uint64List *sev_es_vcpus(void)
 {
-    QList *list = qlist_new();
+    uint64List *list = NULL, **tail = &list;
     CPUState *cs;
 
     CPU_FOREACH(cs) {
-        qlist_append_int(list, kvm_arch_vcpu_id(cs));
+        QAPI_LIST_APPEND(tail, kvm_arch_vcpu_id(cs));
     }
     return list;
 }
@@ -266,46 +263,49 @@ static bool sev_check(Error **errp)
 
 static int sev_offer_region(RAMBlock *block, void *opaque)
 {
-    QDict *regions = opaque;
-    void *host = qemu_ram_get_host_addr(block);
+    HandOverSevRegionList ***tail = opaque;
+    HandOverSevRegion *region;
 
     if (!qemu_ram_is_migratable(block)) {
         /* it has no name, and stays here */
         return 0;
     }
-    qdict_put(regions, qemu_ram_get_idstr(block),
-              qnum_from_uint(sev_hand_over_region(host)));
+    region = g_new0(HandOverSevRegion, 1);
+    region->name = g_strdup(qemu_ram_get_idstr(block));
+    region->address = sev_hand_over_region(qemu_ram_get_host_addr(block));
+    QAPI_LIST_APPEND(*tail, region);
     return 0;
 }
 
-static QObject *sev_offer(void)
+static HandOverProtectedGuest *sev_offer(void)
 {
-    QDict *dict, *regions;
+    HandOverProtectedGuest *guest;
+    HandOverSevRegionList **tail;
+    HandOverSevGuest *offer;
     SevFacts facts;
 
     if (!sev_enabled()) {
         return NULL;
     }
     sev_get_facts(&facts);
-    dict = qdict_new();
-    qdict_put_str(dict, "protection", "sev");
-    qdict_put_int(dict, "vm-type", facts.kvm_type);
-    qdict_put_int(dict, "cbitpos", facts.cbitpos);
-    qdict_put_int(dict, "reduced-phys-bits", facts.reduced_phys_bits);
-    qdict_put_bool(dict, "kernel-hashes", facts.kernel_hashes);
-    qdict_put_int(dict, "policy", facts.policy);
-    qdict_put_int(dict, "handle", facts.handle);
-    if (facts.measurement) {
-        qdict_put_str(dict, "measurement", facts.measurement);
-    }
-    regions = qdict_new();
-    qemu_ram_foreach_block(sev_offer_region, regions);
-    qdict_put(dict, "regions", regions);
+    guest = g_new0(HandOverProtectedGuest, 1);
+    guest->protection = HAND_OVER_PROTECTION_SEV;
+    offer = &guest->u.sev;
+    offer->vm_type = facts.kvm_type;
+    offer->policy = facts.policy;
+    offer->cbitpos = facts.cbitpos;
+    offer->reduced_phys_bits = facts.reduced_phys_bits;
+    offer->kernel_hashes = facts.kernel_hashes;
+    offer->handle = facts.handle;
+    offer->measurement = g_strdup(facts.measurement);
+    tail = &offer->regions;
+    qemu_ram_foreach_block(sev_offer_region, &tail);
     if (sev_es_enabled()) {
-        qdict_put(dict, "vcpus", sev_es_vcpus());
-        qdict_put_str(dict, "misc-cgroup", sev.misc_cgroup);
+        offer->has_vcpus = true;
+        offer->vcpus = sev_es_vcpus();
+        offer->misc_cgroup = g_strdup(sev.misc_cgroup);
     }
-    return QOBJECT(dict);
+    return guest;
 }
 
 static void sev_get_vcpu(CPUState *cs, run_on_cpu_data data)
@@ -452,18 +452,10 @@ static bool sev_inhibit_avic(Error **errp)
     return true;
 }
 
-/* A number of the offer, that must be what is @here */
-static bool sev_same(QDict *dict, const char *name, uint64_t here,
+/* Number @name of the offer, @there, must be what is @here */
+static bool sev_same(const char *name, uint64_t there, uint64_t here,
                      Error **errp)
 {
-    QNum *num = qobject_to(QNum, qdict_get(dict, name));
-    uint64_t there;
-
-    if (!num || !qnum_get_try_uint(num, &there)) {
-        error_setg(errp, "the source's offer has no '%s' of its SEV guest",
-                   name);
-        return false;
-    }
     if (there != here) {
         error_setg(errp, "the source's SEV guest has %s=0x%" PRIx64 ", this "
                    "one has 0x%" PRIx64, name, there, here);
@@ -472,45 +464,42 @@ static bool sev_same(QDict *dict, const char *name, uint64_t here,
     return true;
 }
 
-static bool sev_adopt_regions(QDict *regions, Error **errp)
+static bool sev_adopt_regions(const HandOverSevRegionList *regions,
+                              Error **errp)
 {
-    const QDictEntry *e;
-
-    if (!regions) {
-        error_setg(errp, "the source's offer has no 'regions' of its SEV "
-                   "guest");
-        return false;
-    }
     sev.regions = g_hash_table_new_full(NULL, NULL, NULL, g_free);
-    for (e = qdict_first(regions); e; e = qdict_next(regions, e)) {
-        QNum *num = qobject_to(QNum, qdict_entry_value(e));
-        RAMBlock *block = qemu_ram_block_by_name(qdict_entry_key(e));
-        uint64_t address;
+    for (; regions; regions = regions->next) {
+        const HandOverSevRegion *region = regions->value;
+        RAMBlock *block = qemu_ram_block_by_name(region->name);
 
-        if (!block || !num || !qnum_get_try_uint(num, &address)) {
-            error_setg(errp, "the source's offer has no address for region "
-                       "'%s', or there is none of that name",
-                       qdict_entry_key(e));
+        if (!block) {
+            error_setg(errp, "the source's SEV guest has region '%s', there is "
+                       "no RAM block of that name here", region->name);
             return false;
         }
         g_hash_table_insert(sev.regions, qemu_ram_get_host_addr(block),
-                            g_memdup2(&address, sizeof(address)));
+                            g_memdup2(&region->address,
+                                      sizeof(region->address)));
     }
     return true;
 }
 
-static bool sev_es_adopt(QDict *dict, Error **errp)
+static bool sev_es_adopt(const HandOverSevGuest *offer, Error **errp)
 {
-    g_autoptr(QList) here = sev_es_vcpus();
-    const char *there = qdict_get_try_str(dict, "misc-cgroup");
+    g_autoptr(uint64List) vcpus = sev_es_vcpus();
+    const uint64List *here = vcpus, *there = offer->vcpus;
     g_autofree char *group = sev_misc_cgroup();
 
-    if (!qobject_is_equal(QOBJECT(here), qdict_get(dict, "vcpus"))) {
+    while (here && there && here->value == there->value) {
+        here = here->next;
+        there = there->next;
+    }
+    if (here || there) {
         error_setg(errp, "the source's SEV-ES guest has other CPUs, or has "
                    "them in another order, than this one");
         return false;
     }
-    if (g_strcmp0(there, group)) {
+    if (g_strcmp0(offer->misc_cgroup, group)) {
         /*
          * Seen with Linux 6.12: sev_vm_move_enc_context_from() charges and
          * uncharges one of plain SEV, as es_active is not yet or not any more
@@ -519,30 +508,27 @@ static bool sev_es_adopt(QDict *dict, Error **errp)
         error_setg(errp, "the source's SEV-ES guest is charged to cgroup '%s' "
                    "of the misc controller, this process is in '%s': expected "
                    "the same, as the kernel loses count otherwise",
-                   there ? there : "", group);
+                   offer->misc_cgroup ? offer->misc_cgroup : "", group);
         return false;
     }
     return true;
 }
 
-static bool sev_adopt(QObject *obj, const GArray *vms, Error **errp)
+static bool sev_adopt(const HandOverProtectedGuest *guest, const GArray *vms,
+                      Error **errp)
 {
-    QDict *dict = qobject_to(QDict, obj);
+    const HandOverSevGuest *offer;
     SevFacts here;
 
-    if (!dict) {
+    if (!guest) {
         if (sev_enabled()) {
             error_setg(errp, "the source's guest has no SEV, this one has");
             return false;
         }
         return true;
     }
-    if (g_strcmp0(qdict_get_try_str(dict, "protection"), "sev")) {
-        error_setg(errp, "the source's guest is protected by '%s', expected "
-                   "'sev'", qdict_get_try_str(dict, "protection"));
-        return false;
-    }
-    if (!sev_enabled() || sev_snp_enabled()) {
+    if (guest->protection != HAND_OVER_PROTECTION_SEV || !sev_enabled() ||
+        sev_snp_enabled()) {
         error_setg(errp, "the source's guest has SEV, this one has not "
                    "(-object sev-guest)");
         return false;
@@ -555,32 +541,29 @@ static bool sev_adopt(QObject *obj, const GArray *vms, Error **errp)
     if (!sev_can_move(errp)) {
         return false;
     }
+    offer = &guest->u.sev;
     sev_get_facts(&here);
-    if (!sev_same(dict, "vm-type", here.kvm_type, errp) ||
-        !sev_same(dict, "policy", here.policy, errp) ||
-        !sev_same(dict, "cbitpos", here.cbitpos, errp) ||
-        !sev_same(dict, "reduced-phys-bits", here.reduced_phys_bits, errp)) {
+    if (!sev_same("vm-type", offer->vm_type, here.kvm_type, errp) ||
+        !sev_same("policy", offer->policy, here.policy, errp) ||
+        !sev_same("cbitpos", offer->cbitpos, here.cbitpos, errp) ||
+        !sev_same("reduced-phys-bits", offer->reduced_phys_bits,
+                  here.reduced_phys_bits, errp)) {
         return false;
     }
-    if (qdict_get_try_bool(dict, "kernel-hashes", false) !=
-        here.kernel_hashes) {
+    if (offer->kernel_hashes != here.kernel_hashes) {
         error_setg(errp, "the source's SEV guest has kernel-hashes=%s, this "
                    "one has not", here.kernel_hashes ? "off" : "on");
         return false;
     }
-    if (sev_es_enabled() && !sev_es_adopt(dict, errp)) {
-        return false;
-    }
-    if (!sev_adopt_regions(qdict_get_qdict(dict, "regions"), errp)) {
-        return false;
-    }
-    if (!sev_inhibit_avic(errp)) {
+    if ((sev_es_enabled() && !sev_es_adopt(offer, errp)) ||
+        !sev_adopt_regions(offer->regions, errp) ||
+        !sev_inhibit_avic(errp)) {
         return false;
     }
     sev.vms = vms;
     sev.facts = here;
-    sev.facts.handle = qdict_get_try_int(dict, "handle", 0);
-    sev.facts.measurement = g_strdup(qdict_get_try_str(dict, "measurement"));
+    sev.facts.handle = offer->handle;
+    sev.facts.measurement = g_strdup(offer->measurement);
     sev.facts.state = SEV_STATE_RUNNING;
     return true;
 }

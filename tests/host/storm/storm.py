@@ -361,7 +361,8 @@ def do_twice(x):
     """migrate-protected-vm, while one runs, or after that has failed"""
     x.begun.wait(x.storm.patience)
     if x.ask('migrate-protected-vm', **{
-            'on-success': 'stay' if x.stays else 'quit'}) == YES:
+            'on-success': 'stay' if x.stays else 'quit',
+            **x.storm.patient}) == YES:
         x.form = 'own'
         x.storm.next_directory = x.storm.directory
 
@@ -730,6 +731,8 @@ class Storm:
         self.first = int(options.get('from', 1))
         self.scale = float(options.get('scale', 1 if kind == 'plain' else 8))
         self.patience = 20 + 5 * self.scale
+        # this is not about speed, and the machine may have more to do
+        self.patient = {'downtime-limit': int(2000 * self.scale)}
         self.forms = options.get('forms', ','.join(FORMS)).split(',')
         only = options.get('only', ','.join(DISTURBANCES)).split(',')
         self.table = {name: d for name, d in DISTURBANCES.items()
@@ -875,7 +878,7 @@ class Storm:
         self.silent = None
         self.next_directory = self.directory
         self.why = None
-        arguments = {'on-success': 'stay' if x.stays else 'quit'}
+        arguments = {'on-success': 'stay' if x.stays else 'quit', **self.patient}
         command = 'migrate-protected-vm'
         if x.form == 'exec':
             more = ['-device', 'usb-kbd'] if x.fatal == 'refused' else []
@@ -906,7 +909,8 @@ class Storm:
             arguments['uri'] = f'unix:{path}'
             if x.form.startswith('migrate'):
                 command = 'migrate'
-                del arguments['on-success']
+                del arguments['on-success'], arguments['downtime-limit']
+                self.qmp.ask('migrate-set-parameters', **self.patient)
                 self.qmp.ask('migrate-set-capabilities', capabilities=[
                     {'capability': 'hand-over', 'state': True}])
         if x.fatal == 'never-answers':
@@ -1037,7 +1041,7 @@ class Storm:
         if self.qmp.ask('cont') != NO or \
                 'after another hand-over' not in self.qmp.value:
             raise Failed(f'cont of a guest that was moved: {self.qmp.value}')
-        self.must('migrate-protected-vm')
+        self.must('migrate-protected-vm', **self.patient)
         if self.status(source) != 0:
             raise Failed(f'the source {source} has ended with '
                          f'{self.ended[source]}')
@@ -1167,8 +1171,8 @@ class Storm:
         self.state_is(self.qmp, {'running'})
         self.state = 'running'
 
-    def must(self, name):
-        if self.qmp.ask(name) != YES:
+    def must(self, name, **arguments):
+        if self.qmp.ask(name, **arguments) != YES:
             raise Failed(f'{name}: {self.qmp.value}')
 
     # All of it
