@@ -159,20 +159,17 @@ static bool offer_adopt(const HandOverOffer *offer, Error **errp)
     return hand_over_send(incoming.wire, &answer, vm, errp);
 }
 
-/*
- * True: the peer begins with @magic.  Waits until it has said something.
- * (QIOChannel can peek only where it has made the connection itself.)
- */
+/* True: the peer begins with @magic.  Waits until it has said something. */
 static bool coroutine_fn peek_magic(QIOChannel *ioc, uint32_t magic)
 {
-    int fd = QIO_CHANNEL_SOCKET(ioc)->fd;
     uint32_t first = 0;
+    struct iovec iov = { .iov_base = &first, .iov_len = sizeof(first) };
     ssize_t len;
 
     for (;;) {
-        len = RETRY_ON_EINTR(recv(fd, &first, sizeof(first),
-                                  MSG_PEEK | MSG_DONTWAIT));
-        if (len >= 0 || errno != EAGAIN) {
+        len = qio_channel_readv_full(ioc, &iov, 1, NULL, NULL,
+                                     QIO_CHANNEL_READ_FLAG_MSG_PEEK, NULL);
+        if (len != QIO_CHANNEL_ERR_BLOCK) {
             /* all of a header is sent at once: fewer bytes are none */
             return len == sizeof(first) && be32_to_cpu(first) == magic;
         }
@@ -190,6 +187,7 @@ static bool coroutine_fn incoming_adopt(Error **errp)
      * reading from the return path of a migration, and more than the end of
      * that.  But nothing of it is parsed before it is known who says it.
      */
+    qio_channel_set_blocking(incoming.wire->ioc, false, NULL);
     peek_magic(incoming.wire->ioc, HAND_OVER_MAGIC);
     if (!hand_over_peer_check(incoming.wire->ioc, errp)) {
         return false;
