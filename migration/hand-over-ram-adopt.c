@@ -341,7 +341,8 @@ bool hand_over_ram_take(Error **errp)
         RAMBlock *rb = l->data;
 
         if (hand_over_ram_is_there(rb) &&
-            mprotect(rb->host, hand_over_ram_map_length(rb), PROT_READ | PROT_WRITE)) {
+            mprotect(rb->host, hand_over_ram_map_length(rb),
+                     PROT_READ | PROT_WRITE)) {
             error_setg_errno(errp, errno, "RAM block '%s': cannot make its "
                              "memory writable", rb->idstr);
             return false;

@@ -305,8 +305,8 @@ void hand_over_requests_here(bool will_run)
     }
     if (will_run) {
         if (!requests.start) {
-            requests.start = qemu_add_vm_change_state_handler(requests_vm_starts,
-                                                              NULL);
+            requests.start =
+                qemu_add_vm_change_state_handler(requests_vm_starts, NULL);
         }
     } else {
         requests_put();
