@@ -1,5 +1,5 @@
 /*
- * Hand-over: what the architecture adds
+ * Hand-over: registration of the architecture's hooks
  *
  * SPDX-License-Identifier: GPL-2.0-or-later
  */

@@ -1,12 +1,13 @@
 /*
- * Hand-over: has the guest become another machine since it was asked for?
+ * Hand-over: has the guest's machine changed since the request?
  *
- * Whoever asks has the command line of the destination ready, or has started it.
- * The destination compares what it is offered with what it has, and the guest
- * may run on for as long as a management tool likes (pause-before-switchover).
- * In the meantime it may let go of a device that was to be unplugged long ago,
- * or somebody changes a medium or takes a snapshot: what the destination has is
- * another machine then, or another image, which no migration stream tells.
+ * When a hand-over is requested, the command line of the destination is fixed,
+ * or the destination has even been started.  It compares what it is offered
+ * with what it has; then the guest may run on for as long as a management tool
+ * likes (pause-before-switchover).  In the meantime the guest may release a
+ * device whose unplug was requested long ago, a medium may be changed, or a
+ * snapshot taken.  Then the destination has a different machine, or a different
+ * image, which can't be detected from the migration stream.
  *
  * SPDX-License-Identifier: GPL-2.0-or-later
  */
@@ -20,10 +21,10 @@
 #include "hand-over-ram.h"
 #include "savevm.h"
 
-/* What the guest had when the hand-over was asked for: names, and what each is */
+/* The machine when the hand-over was requested: parts by name, as text */
 static GHashTable *then;
 
-/* Both of these are owned by the table */
+/* The table takes ownership of both strings */
 static void part_add(GHashTable *parts, char *name, char *what)
 {
     g_hash_table_insert(parts, name, what);
@@ -53,9 +54,10 @@ static void parts_add_ram(GHashTable *parts)
 }
 
 /*
- * @bs and what is below it, as text: files, and how they are joined.  The name
- * of what is joined depends on who has asked for it; and filters come and go
- * (with jobs), without changing what the guest reads.
+ * @bs and all nodes below it, as text: the files, and how they are connected.
+ * Node names are left out, as they depend on the command that has created the
+ * node; so are filters, which come and go (with jobs) without changing what
+ * the guest reads.
  */
 static void GRAPH_RDLOCK image_print(GString *text, BlockDriverState *bs)
 {

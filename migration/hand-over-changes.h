@@ -1,5 +1,5 @@
 /*
- * Hand-over: has the guest become another machine since it was asked for?
+ * Hand-over: has the guest's machine changed since the request?
  *
  * SPDX-License-Identifier: GPL-2.0-or-later
  */
@@ -8,14 +8,14 @@
 #define MIGRATION_HAND_OVER_CHANGES_H
 
 /*
- * Remember what the guest consists of now: CPUs, RAM blocks, device state, the
- * images behind its drives.  BQL held.
+ * Record the machine's current composition: CPUs, RAM blocks, device state,
+ * and the images behind its drives.  BQL held.
  */
 void hand_over_changes_begin(void);
 
 /*
- * Is all of it as it was at hand_over_changes_begin()?  False with @errp set to
- * what is not.  BQL held.
+ * Is all of it as it was at hand_over_changes_begin()?  False with @errp set
+ * to the difference.  BQL held.
  */
 bool hand_over_changes_none(Error **errp);
 

@@ -1,12 +1,12 @@
 /*
- * Hand-over: what is in the way
+ * Hand-over: blockers
  *
- * Capabilities and blockers of migration, and what the architecture says.  Then
- * what a QEMU that this process starts can't have: listening sockets, the PID file
- * and forwarded ports are passed on, see include/qemu/hand-over-resource.h;
- * terminals, network interfaces and devices of the host that are open but once
- * are not, nor, with this process's own command line, what has been changed
- * since.
+ * First, migration capabilities and blockers, and those of the architecture.
+ * Then, everything that can't be passed on to a QEMU that this process starts.
+ * Listening sockets, the PID file and forwarded ports can, see
+ * include/qemu/hand-over-resource.h.  Terminals, and network interfaces and
+ * devices of the host that can be open only once, can't; nor, with this
+ * process's own command line, can anything that was changed since it started.
  *
  * SPDX-License-Identifier: GPL-2.0-or-later
  */
@@ -51,10 +51,10 @@ void hand_over_block(HandOverBlockerList ***tail, const char *option,
 }
 
 /*
- * In the way of any hand-over
+ * Blockers of any hand-over
  */
 
-/* Capabilities which make no sense for, or would disturb, a hand-over */
+/* Capabilities that make no sense for, or would interfere with, a hand-over */
 static const MigrationCapability conflicting[] = {
     MIGRATION_CAPABILITY_BACKGROUND_SNAPSHOT,
     MIGRATION_CAPABILITY_MAPPED_RAM,
@@ -63,7 +63,10 @@ static const MigrationCapability conflicting[] = {
     MIGRATION_CAPABILITY_X_COLO,
 };
 
-/* and those which one that begins as a migration is done with by then */
+/*
+ * ... and those that do not matter to a hand-over that begins as a migration:
+ * it is done with them by then
+ */
 static const MigrationCapability conflicting_at_once[] = {
     MIGRATION_CAPABILITY_RETURN_PATH,
     MIGRATION_CAPABILITY_SWITCHOVER_ACK,
@@ -102,8 +105,9 @@ void hand_over_check_switch(HandOverBlockerList ***tail)
 
     hand_over_ram_check(tail);
 
-    /* of one that is lost all of this is known */
-    if (!hand_over_guest_is_lost() && arch && arch->check && !arch->check(&err)) {
+    /* a lost guest has passed this before */
+    if (!hand_over_guest_is_lost() && arch && arch->check &&
+        !arch->check(&err)) {
         hand_over_block(tail, NULL, "%s", error_get_pretty(err));
         error_free(err);
     }
@@ -153,7 +157,7 @@ bool hand_over_blockers_to_error(const HandOverBlockerList *list, Error **errp)
         error_append_hint(errp, "See option %s.\n", list->value->option);
     }
     if (more) {
-        error_prepend(errp, "(one of %zu reasons, check-only tells all) ",
+        error_prepend(errp, "(one of %zu reasons, check-only lists all) ",
                       more + 1);
     }
     return true;
@@ -169,7 +173,7 @@ bool hand_over_is_blocked(Error **errp)
 }
 
 /*
- * In the way of a QEMU that this process starts
+ * Blockers of a hand-over to a QEMU that this process starts
  */
 
 typedef struct ExecCheck {
@@ -184,17 +188,18 @@ static void note_option(const char *arg, void *opaque)
     *(bool *)opaque = true;
 }
 
-/* Options of this process's command line that a second process can't obey */
+/* Options of this process's command line that a second process can't honour */
 static void check_options(ExecCheck *check)
 {
     static const struct {
         const char *name;
         const char *reason;
     } options[] = {
-        { "runas", "this process has given up the rights to change its user" },
-        { "chroot", "this process sees another root directory than it was "
-                    "started in" },
-        { "snapshot", "what was written since the start is in files that no "
+        { "runas", "this process has given up the privilege to change its "
+                   "user" },
+        { "chroot", "this process has another root directory than the one it "
+                    "was started in" },
+        { "snapshot", "data written since the start is in files that no "
                       "other process can find" },
         { "add-fd", "descriptors by number can't be passed on" },
         { "spice", "its sockets can't be passed on" },
@@ -212,7 +217,7 @@ static void check_options(ExecCheck *check)
     }
 }
 
-/* -run-with, -sandbox: what of it matters is told by their parameters */
+/* -run-with, -sandbox: only some of their parameters are blockers */
 static int check_opts(void *opaque, QemuOpts *opts, Error **errp)
 {
     ExecCheck *check = opaque;
@@ -222,16 +227,16 @@ static int check_opts(void *opaque, QemuOpts *opts, Error **errp)
 
     if (check->own && user) {
         block_by(check, "-run-with user",
-                 "this process has given up the rights to change its user");
+                 "this process has given up the privilege to change its user");
     }
     if (check->own && root) {
         block_by(check, "-run-with chroot",
-                 "this process sees another root directory than it was "
+                 "this process has another root directory than the one it was "
                  "started in");
     }
     if (!g_strcmp0(spawn, "deny")) {
         block_by(check, "-sandbox spawn=deny",
-                 "this process may not start another one");
+                 "this process may not start other processes");
     }
     return 0;
 }
@@ -245,12 +250,12 @@ static void check_opts_list(ExecCheck *check, const char *name)
     }
 }
 
-/* Would another process that reads our standard input take it from us? */
+/* Would another process that reads our standard input consume our data? */
 static bool stdin_has_data(void)
 {
     struct stat st;
 
-    /* /dev/null, say, a daemon's */
+    /* not /dev/null, as a daemon has it */
     return fstat(STDIN_FILENO, &st) == 0 &&
            (!S_ISCHR(st.st_mode) || isatty(STDIN_FILENO));
 }
@@ -260,7 +265,7 @@ static const struct {
     const char *type;           /* behind "chardev-" */
     const char *reason;
     bool (*applies)(void);      /* NULL: always */
-    bool own;                   /* another command line may name another one */
+    bool own;                   /* only with this process's command line */
 } exclusive_chardevs[] = {
     { "pty", "is a pseudo-terminal, whose clients know it by its path" },
     { "stdio", "is the standard input that this process was started with: "
@@ -297,7 +302,7 @@ static void check_chardev(ExecCheck *check, Chardev *chr)
     }
 }
 
-/* The container of the devices that were asked for, with or without an id */
+/* The container of user-created devices, with or without an id */
 static Object *peripheral(const char *name)
 {
     return object_resolve_path_component(qdev_get_machine(), name);
@@ -313,10 +318,10 @@ static void check_device(ExecCheck *check, DeviceState *dev)
         g_str_has_prefix(type, "vhost-vdpa-")) {
         g_autofree char *option = g_strdup_printf("-device %s", type);
 
-        block_by(check, option, "device '%s' is in the hands of another "
-                 "process, or of the host's kernel", id);
+        block_by(check, option, "device '%s' is implemented by another "
+                 "process, or by the host's kernel", id);
     }
-    /* Parts that such a device brings along are marked, too */
+    /* Child devices of a hot-plugged device are marked, too */
     if (check->own && dev->hotplugged &&
         (OBJECT(dev)->parent == peripheral("peripheral") ||
          OBJECT(dev)->parent == peripheral("peripheral-anon"))) {
@@ -361,7 +366,7 @@ static void check_netdevs(ExecCheck *check)
 #endif
         case NET_CLIENT_DRIVER_SOCKET:
         case NET_CLIENT_DRIVER_DGRAM:
-            /* a multicast group is for everybody, and streams are passed on */
+            /* many can join a multicast group, and streams are passed on */
             if (!strstart(ncs[i]->info_str, "udp=", NULL) &&
                 !strstart(ncs[i]->info_str, "socket: udp=", NULL)) {
                 break;
@@ -403,7 +408,7 @@ static void check_block(ExecCheck *check)
     GRAPH_RDLOCK_GUARD_MAINLOOP();
     for (bs = bdrv_next_all_states(NULL); bs; bs = bdrv_next_all_states(bs)) {
         if (bs->open_flags & BDRV_O_TEMPORARY) {
-            block_by(check, "-drive snapshot=on", "what was written to '%s' "
+            block_by(check, "-drive snapshot=on", "data written to '%s' "
                      "is in a file that no other process can find",
                      bs->filename);
         } else if (check->own && g_str_has_prefix(bs->filename,
@@ -414,7 +419,7 @@ static void check_block(ExecCheck *check)
     }
 }
 
-/* What is put there for @key in an option's argument, to be freed */
+/* The value of @key in an option's argument; to be freed with g_free() */
 static char *option_value(const char *arg, const char *key)
 {
     size_t len = strlen(key);
@@ -428,7 +433,7 @@ static char *option_value(const char *arg, const char *key)
     return NULL;
 }
 
-/* A device of the command line that is not there any more would come back */
+/* A device of the command line that has been unplugged would come back */
 static void check_unplugged(const char *value, void *opaque)
 {
     ExecCheck *check = opaque;
@@ -449,7 +454,7 @@ static void check_unplugged(const char *value, void *opaque)
     }
 }
 
-/* A descriptor by number is passed on where it is a listening socket */
+/* A descriptor given by number is passed on only if it is a listening socket */
 static void check_number(ExecCheck *check, const char *option, const char *str)
 {
     int fd;

@@ -35,8 +35,8 @@ static SocketAddress *parse_uri(const char *uri, Error **errp)
 }
 
 /*
- * Connect without waiting: a process that hangs does not accept, and when its
- * backlog is full connect() waits for that, in the main loop.
+ * Connect without waiting: a process that hangs does not accept, and once its
+ * backlog is full, connect() would block the main loop.
  */
 static QIOChannelSocket *connect_at_once(const UnixSocketAddress *addr,
                                          Error **errp)
@@ -46,8 +46,8 @@ static QIOChannelSocket *connect_at_once(const UnixSocketAddress *addr,
     int fd;
 
     if (strlen(addr->path) >= sizeof(un.sun_path)) {
-        error_setg(errp, "the path of socket '%s' is too long: expected at most "
-                   "%zu bytes", addr->path, sizeof(un.sun_path) - 1);
+        error_setg(errp, "the path of socket '%s' is too long: expected at "
+                   "most %zu bytes", addr->path, sizeof(un.sun_path) - 1);
         return NULL;
     }
     strcpy(un.sun_path, addr->path);
@@ -96,7 +96,7 @@ static char **strv_from_list(const strList *list)
     return (char **)g_ptr_array_free(strv, false);
 }
 
-/* Which program with which arguments is to be started? */
+/* The program to be started, and its arguments */
 static bool source_argv(bool own, const strList *exec, char **path,
                         char ***argv, Error **errp)
 {
@@ -216,15 +216,15 @@ HandOverCheck *qmp_migrate_protected_vm(bool has_exec, strList *exec,
 }
 
 /*
- * HMP.  What is to be started, or connected to, is one argument: a command
- * line, or "unix:PATH".
+ * HMP.  The destination is a single argument: a command line to start, or
+ * "unix:PATH" to connect to.
  */
 typedef struct HMPHandOverStatus {
     QEMUTimer *timer;
     Monitor *mon;
 } HMPHandOverStatus;
 
-/* As for "migrate": the monitor comes back when it is over */
+/* As for "migrate": the monitor resumes when it is over */
 static void hmp_hand_over_status(void *opaque)
 {
     HMPHandOverStatus *status = opaque;

@@ -1,8 +1,8 @@
 /*
  * Hand-over: the source tells the destination to take the guest
  *
- * Everything that decides who has the guest: from the end of the device state to
- * the destination's "done", its refusal, or its death.
+ * Everything that decides which process has the guest: from the end of the
+ * device state to the destination's "done", its refusal, or its death.
  *
  * SPDX-License-Identifier: GPL-2.0-or-later
  */
@@ -21,8 +21,8 @@
 #include "qemu-file.h"
 
 /*
- * How long the main loop may be kept waiting for "done", in ns.  It takes some
- * milliseconds.
+ * How long the main loop may be blocked waiting for "done", in ns.  Normally it
+ * takes a few milliseconds.
  */
 #define HOLD_TIMEOUT_NS NANOSECONDS_PER_SECOND
 
@@ -34,8 +34,8 @@ typedef struct PointOfNoReturn {
 } PointOfNoReturn;
 
 /*
- * In the main loop: it must not be waiting for what is closed here, or the
- * kernel would keep that open until it has waited enough.
+ * In the main loop: it must not be polling the sockets that are closed here, or
+ * the kernel would keep them open until that poll returns.
  */
 static void point_of_no_return_bh(void *opaque)
 {
@@ -54,8 +54,9 @@ static void point_of_no_return_bh(void *opaque)
     qemu_event_set(&point->over);
 }
 
-/* From here on only the destination's word, or its death, tells who runs */
-static bool point_of_no_return(HandOverSource *src, MigrationState *s, Error **errp)
+/* From here on only the destination's answer, or its death, decides who runs */
+static bool point_of_no_return(HandOverSource *src, MigrationState *s,
+                               Error **errp)
 {
     PointOfNoReturn point = { .src = src, .s = s };
 
@@ -73,7 +74,7 @@ static bool point_of_no_return(HandOverSource *src, MigrationState *s, Error **e
 
 /*
  * The destination has the guest, and may not have confirmed it yet; or, if
- * @undecided, nobody can tell whether it has
+ * @undecided, it is not known whether it has
  */
 static void guest_departs(HandOverSource *src, bool undecided)
 {
@@ -91,10 +92,12 @@ static void guest_departs(HandOverSource *src, bool undecided)
 }
 
 /*
- * There is no "done": does that tell that the destination has not got the guest?
- * It does if it has refused, or died.  One that has closed its end meant to, if
- * it was not somebody here (yank) who did that; it must not go on, in any case.
- * No QEMU closes its end in the middle of a message unless it dies there.
+ * There is no "done": does that mean that the destination does not have the
+ * guest?  It does if the destination has refused, or died.  If it is alive and
+ * the connection is closed, either it has closed its end deliberately, or the
+ * connection was shut down at this end (yank); in any case the destination must
+ * not go on.  QEMU never closes its end in the middle of a message unless it
+ * dies.
  */
 static bool answer_is_no(HandOverSource *src)
 {
@@ -110,8 +113,8 @@ static bool answer_is_no(HandOverSource *src)
 }
 
 /*
- * Nothing limits how long the guest stands still from here on.  True, with @errp
- * set to that instead of what it was, where the limit has been reached.
+ * The downtime is not limited from here on.  True if the limit has been
+ * reached; then @errp is replaced accordingly.
  */
 static bool destination_was_too_slow(HandOverSource *src, Error **errp)
 {
@@ -129,13 +132,14 @@ static bool destination_was_too_slow(HandOverSource *src, Error **errp)
 }
 
 /*
- * The destination may say "done", and run the guest, at any moment once it has
- * been told to.  From then on nothing here may write to RAM.  All that could
- * does so in the main loop: vCPUs have stopped, block devices are drained.  So
- * the main loop waits for the answer, and goes on without RAM; also where there
- * is none soon, as it must not wait for ever.
+ * Once the destination has been sent "commit", it may send "done" and run the
+ * guest at any moment.  From then on nothing here may write to RAM.  Everything
+ * that could do so runs in the main loop: vCPUs have stopped, and block devices
+ * are drained.  So the main loop is held until there is an answer, and then
+ * continues without RAM.  It does so even if there is no answer for a while,
+ * because it must not be blocked for ever.
  *
- * True: there may be an answer to be read.
+ * True: there may be an answer to read.
  */
 static bool send_commit(HandOverSource *src, Error **errp)
 {
@@ -163,14 +167,14 @@ bool hand_over_commit(HandOverSource *src, MigrationState *s, Error **errp)
     bool committed;
 
     if (qemu_file_get_error(s->to_dst_file)) {
-        /* the caller looks into that */
+        /* handled by the caller */
         return false;
     }
 
     hand_over_figures_device_state(qemu_file_transferred(s->to_dst_file));
     hand_over_limit_reading(src->limit);
     hand_over_enter_stage(HAND_OVER_STAGE_LOAD);
-    /* (it is the limit that ends this) */
+    /* no deadline: the downtime limit ends this */
     loaded = hand_over_recv(src->wire, HAND_OVER_MESSAGE_TYPE_LOADED, -1,
                             NULL, &src->silent, errp);
     if (destination_was_too_slow(src, errp) || !loaded ||
@@ -181,14 +185,14 @@ bool hand_over_commit(HandOverSource *src, MigrationState *s, Error **errp)
     hand_over_enter_stage(HAND_OVER_STAGE_COMMIT);
     committed = send_commit(src, errp);
     if (committed) {
-        /* No deadline: it may have the guest, and not have said so yet */
+        /* No deadline: it may have the guest without having answered yet */
         done = hand_over_recv(src->wire, HAND_OVER_MESSAGE_TYPE_DONE, -1,
                               NULL, &src->silent, errp);
     }
     if (!done && committed && !answer_is_no(src)) {
         /*
-         * What it said, or why that could not be read, does not tell whether it
-         * has the guest.
+         * Neither its answer, nor the reason why that could not be read, tells
+         * whether it has the guest.
          */
         error_prepend(errp, "it is not known whether the destination has the "
                       "guest, which does not go on here: ");
@@ -202,10 +206,11 @@ bool hand_over_commit(HandOverSource *src, MigrationState *s, Error **errp)
         bql_unlock();
         /*
          * It has refused, or closed its end.  In either case it does not run
-         * the guest: it says "done" before it does.  But it may have moved
-         * the guest away, which it can't do any more.
+         * the guest, because it would have sent "done" before.  But it may
+         * already have moved the guest to its own virtual machine.
          */
-        if (src->peer_vm >= 0 && (hand_over_guest_is_lost() || hand_over_arch()->gone())) {
+        if (src->peer_vm >= 0 &&
+            (hand_over_guest_is_lost() || hand_over_arch()->gone())) {
             hand_over_keep_lost(src->peer_vm);
             src->peer_vm = -1;
             error_prepend(errp, "the guest is lost, and can go on after "
@@ -227,8 +232,8 @@ bool hand_over_refused(HandOverSource *src, MigrationState *s, Error **errp)
         return true;
     }
     /*
-     * There is a "refused" to be read if the destination stopped reading, and
-     * none where it has nothing to do with what went wrong
+     * There is a "refused" to read if the destination has stopped reading, but
+     * not if the failure is unrelated to it
      */
     if (!qemu_file_get_error(s->to_dst_file)) {
         return false;

@@ -1,10 +1,10 @@
 /*
- * Hand-over: the guest that has left
+ * Hand-over: a guest that has left
  *
- * It may come back, as long as the destination has not confirmed that it has
- * become another one there.  And it may be lost: where a destination has moved
- * it to its own virtual machine in the kernel, and died, neither process can run
- * it, but another hand-over can still take it from there.
+ * It may come back, as long as the destination has not confirmed that the guest
+ * has changed there.  And it may be lost: if a destination has moved it to its
+ * own virtual machine in the kernel, and died, neither process can run it, but
+ * another hand-over can still take it from there.
  *
  * SPDX-License-Identifier: GPL-2.0-or-later
  */
@@ -25,7 +25,7 @@
 
 static bool handed_over;
 
-/* It is not known whether it was: the destination's answer made no sense */
+/* It is not known whether it was: the destination's answer was not valid */
 static bool undecided;
 
 /*
@@ -37,13 +37,13 @@ static struct {
     GSource *watch;
     HandOverPeer peer;
     int vm;                     /* its virtual machine, -1: none */
-    bool released;              /* it has our sockets, and the like */
+    bool released;              /* it has our sockets and other resources */
 } unconfirmed = { .peer.pidfd = -1, .vm = -1 };
 
 /*
- * A guest that is lost: a destination that was told to take it has moved it
- * to its virtual machine, and died.  What another destination needs to take
- * it from there is kept.  Owned as HandOverSource is, and outlives it.
+ * A lost guest: a destination that was told to take it has moved it to its
+ * virtual machine, and died.  Kept here is what another destination needs to
+ * take it from there.  Same ownership as HandOverSource, but outlives it.
  */
 static struct {
     bool lost;
@@ -73,14 +73,12 @@ bool hand_over_guest_is_gone(Error **errp)
     return false;
 }
 
-/* The device state that is being sent, and where the guest went with it */
 void hand_over_keep_begin(QEMUFile *f)
 {
     kept.stream = g_byte_array_new();
     qemu_file_set_copy(f, kept.stream);
 }
 
-/* Takes ownership of @vm */
 void hand_over_keep_lost(int vm)
 {
     if (!kept.lost) {
@@ -130,21 +128,23 @@ static void unconfirmed_clear(void)
     }
 }
 
-/* The destination has said something, or died */
+/* The destination has sent something, or died */
 static gboolean unconfirmed_settle(QIOChannel *ioc, GIOCondition condition,
-                              gpointer opaque)
+                                   gpointer opaque)
 {
     g_autoptr(HandOverMessage) confirmed = NULL;
     bool silent = false;
     bool back;
 
-    confirmed = hand_over_recv(unconfirmed.wire, HAND_OVER_MESSAGE_TYPE_CONFIRMED,
-                          qemu_clock_get_ns(QEMU_CLOCK_REALTIME) +
-                          HAND_OVER_DEATH_TIMEOUT_NS, NULL, &silent, NULL);
-    /* One that lives, and does not keep to the protocol, has the guest */
+    confirmed = hand_over_recv(unconfirmed.wire,
+                               HAND_OVER_MESSAGE_TYPE_CONFIRMED,
+                               qemu_clock_get_ns(QEMU_CLOCK_REALTIME) +
+                               HAND_OVER_DEATH_TIMEOUT_NS, NULL, &silent, NULL);
+    /* A destination that is alive but violates the protocol has the guest */
     back = !confirmed && silent &&
            hand_over_peer_wait_death(&unconfirmed.peer);
-    if (back && unconfirmed.vm >= 0 && (kept.lost || hand_over_arch()->gone())) {
+    if (back && unconfirmed.vm >= 0 &&
+        (kept.lost || hand_over_arch()->gone())) {
         hand_over_keep_lost(unconfirmed.vm);
         unconfirmed.vm = -1;
     } else {
@@ -152,8 +152,8 @@ static gboolean unconfirmed_settle(QIOChannel *ioc, GIOCondition condition,
     }
     if (back) {
         hand_over_ram_get_back();
-        warn_report("process %" PRId64 " has died, which had the guest and "
-                    "did not run it: %s", unconfirmed.peer.pid,
+        warn_report("process %" PRId64 ", which had the guest but did not run "
+                    "it, has died: %s", unconfirmed.peer.pid,
                     kept.lost ? "the guest can be handed over again"
                               : "the guest is back");
         if (unconfirmed.released) {
@@ -170,7 +170,7 @@ static gboolean unconfirmed_settle(QIOChannel *ioc, GIOCondition condition,
             runstate_set(RUN_STATE_PAUSED);
         }
     }
-    /* if it did not come back, nobody needs it here */
+    /* if the guest has not come back, its RAM is not needed here */
     hand_over_ram_forget();
     unconfirmed_clear();
     return G_SOURCE_REMOVE;

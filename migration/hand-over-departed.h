@@ -1,5 +1,5 @@
 /*
- * Hand-over: the guest that has left
+ * Hand-over: a guest that has left
  *
  * SPDX-License-Identifier: GPL-2.0-or-later
  */
@@ -12,18 +12,19 @@
 #include "hand-over-wire.h"
 
 /*
- * The destination has the guest; or, if @is_undecided, nobody here can tell.
- * hand_over_guest_is_elsewhere() is true from here on.  Migration thread.
+ * The destination has the guest; or, if @is_undecided, this process can't tell
+ * whether it has.  hand_over_guest_is_elsewhere() is true from here on.
+ * Migration thread.
  */
 void hand_over_depart(bool is_undecided);
 
 /*
- * Main thread: the destination, @peer, at the other end of @wire, has not confirmed
- * the guest yet.  If it dies before it does, the guest comes back.  Takes
- * ownership of all that is given.
+ * Main thread: the destination, @peer, at the other end of @wire, has not
+ * confirmed the guest yet.  If it dies before it does, the guest comes back.
+ * Takes ownership of all arguments.
  *
- * @vm: the destination's virtual machine in the kernel, -1: none
- * @released: this process has let go of its sockets, and the like
+ * @vm: the destination's virtual machine in the kernel, or -1 for none
+ * @released: this process has released its sockets and other resources
  */
 void hand_over_departed_watch(HandOverWire *wire, HandOverPeer peer, int vm,
                               bool released);
@@ -32,26 +33,26 @@ void hand_over_departed_watch(HandOverWire *wire, HandOverPeer peer, int vm,
 bool hand_over_guest_is_elsewhere(void);
 
 /*
- * Keep a copy of what is written to @f from here on: the device state, without
- * which a lost guest can't go on
+ * Keep a copy of everything written to @f from here on: the device state,
+ * without which a lost guest can't go on
  */
 void hand_over_keep_begin(QEMUFile *f);
 
 /*
- * The guest is lost: it is in virtual machine @vm, whose process has died.  Takes
- * ownership of the descriptor.
+ * The guest is lost: it is in virtual machine @vm, whose process has died.
+ * Takes ownership of the descriptor.
  */
 void hand_over_keep_lost(int vm);
 
-/* What was kept is of no use any more: somebody has the guest */
+/* Drop what was kept: it is settled which process has the guest */
 void hand_over_keep_end(void);
 
 /* Any thread: is the guest lost? */
 bool hand_over_guest_is_lost(void);
 
 /*
- * Of a lost guest: descriptors (int) of the virtual machines that may have it, the
- * latest last.  A reference that the caller drops.
+ * For a lost guest: descriptors (int) of the virtual machines that may have
+ * it, the latest last.  The caller must drop the reference.
  */
 GArray *hand_over_lost_vms(void);
 

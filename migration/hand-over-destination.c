@@ -46,12 +46,12 @@
 static struct {
     bool seen;              /* the first connection has been looked at */
     bool active;
-    bool ending;            /* this process is about to */
+    bool ending;            /* this process is about to exit */
     bool plain;             /* the guest comes by an ordinary migration */
     bool source_is_dead;
     HandOverWire *wire;
     HandOverPeer peer;
-    GArray *vms;            /* descriptors of what may have the guest */
+    GArray *vms;            /* descriptors of VMs that may have the guest */
     HandOverWire *unconfirmed; /* to a source that can have its guest back */
     VMChangeStateEntry *start;
 } incoming = { .peer.pidfd = -1 };
@@ -65,7 +65,7 @@ bool hand_over_incoming_active(void)
  * The exchange
  */
 
-/* What must be the same at both ends, and is told by the offer alone */
+/* Check what must match at both ends, as far as the offer itself shows */
 static bool offer_check(const HandOverOffer *offer, Error **errp)
 {
     MachineClass *mc = MACHINE_GET_CLASS(current_machine);
@@ -99,8 +99,8 @@ static bool offer_check(const HandOverOffer *offer, Error **errp)
 }
 
 /*
- * -overcommit mem-lock=on: whose memory it is going to be was not known when
- * this process started
+ * -overcommit mem-lock=on: deferred, because at start it was not known whether
+ * this process is going to use its own memory or the source's
  */
 static bool lock_memory(Error **errp)
 {
@@ -143,8 +143,8 @@ static bool offer_adopt(const HandOverOffer *offer, Error **errp)
             return false;
         }
     } else if (offer->protected_guest) {
-        error_setg(errp, "the source's guest needs what this QEMU does not "
-                   "have: %s does not know it", target_name());
+        error_setg(errp, "the source's guest is protected in a way that this "
+                   "QEMU does not support for target '%s'", target_name());
         return false;
     }
     if (!offer->vms) {
@@ -152,14 +152,14 @@ static bool offer_adopt(const HandOverOffer *offer, Error **errp)
     }
     vm = arch && arch->vm ? arch->vm() : -1;
     if (vm < 0) {
-        error_setg(errp, "the source's guest is to move between virtual "
-                   "machines in the kernel, there is none here");
+        error_setg(errp, "the source's guest has to be moved to a virtual "
+                   "machine in the kernel, but there is none here");
         return false;
     }
     return hand_over_send(incoming.wire, &answer, vm, errp);
 }
 
-/* True: the peer begins with @magic.  Waits until it has said something. */
+/* True: the peer begins with @magic.  Waits until it has sent something. */
 static bool coroutine_fn peek_magic(QIOChannel *ioc, uint32_t magic)
 {
     uint32_t first = 0;
@@ -170,7 +170,7 @@ static bool coroutine_fn peek_magic(QIOChannel *ioc, uint32_t magic)
         len = qio_channel_readv_full(ioc, &iov, 1, NULL, NULL,
                                      QIO_CHANNEL_READ_FLAG_MSG_PEEK, NULL);
         if (len != QIO_CHANNEL_ERR_BLOCK) {
-            /* all of a header is sent at once: fewer bytes are none */
+            /* a header is sent in one piece: if it is short, it is not one */
             return len == sizeof(first) && be32_to_cpu(first) == magic;
         }
         qio_channel_yield(ioc, G_IO_IN);
@@ -183,9 +183,10 @@ static bool coroutine_fn incoming_adopt(Error **errp)
     g_autoptr(GArray) claimed = NULL;
 
     /*
-     * Not a word before the source's "hello": until then it may still be
-     * reading from the return path of a migration, and more than the end of
-     * that.  But nothing of it is parsed before it is known who says it.
+     * Send nothing before the source's "hello": until then it may still be
+     * reading from the return path of a migration, and could read beyond its
+     * end.  But do not parse the "hello" before the peer's credentials have
+     * been checked.
      */
     qio_channel_set_blocking(incoming.wire->ioc, false, NULL);
     peek_magic(incoming.wire->ioc, HAND_OVER_MAGIC);
@@ -193,8 +194,8 @@ static bool coroutine_fn incoming_adopt(Error **errp)
         return false;
     }
     if (migrate_tls()) {
-        error_setg(errp, "migration parameter 'tls-creds' is set here: expected "
-                   "none, a hand-over's stream comes as it is");
+        error_setg(errp, "migration parameter 'tls-creds' is set here: "
+                   "expected none, as a hand-over's stream is not encrypted");
         return false;
     }
     hello = hand_over_peer_recv_hello(incoming.wire, &incoming.peer, -1, NULL,
@@ -250,7 +251,7 @@ static void incoming_fail(Error *err)
     error_free(err);
 }
 
-/* @ioc is the way to a source */
+/* @ioc leads to a source */
 static void incoming_begin(QIOChannel *ioc)
 {
     incoming.active = true;
@@ -286,8 +287,9 @@ bool hand_over_incoming_connection(QIOChannel *ioc)
     Coroutine *co;
 
     /*
-     * Later ones are further channels of the migration, or its recovery; these
-     * may come in the monitor's thread, where no coroutine can wait for them.
+     * Later ones are further channels of the migration, or its recovery.  They
+     * may arrive in the monitor's thread, where a coroutine can't wait for
+     * them.
      */
     if (incoming.seen) {
         return false;
@@ -299,7 +301,7 @@ bool hand_over_incoming_connection(QIOChannel *ioc)
         if (!hand_over_is_only_way(&err)) {
             return false;
         }
-        /* The source says so too, but it may be this end that is heard */
+        /* The source reports this too, but perhaps only this end is watched */
         error_prepend(&err, "this is no UNIX socket: ");
         incoming_fail(err);
         return true;
@@ -326,7 +328,7 @@ bool hand_over_incoming_section(Error **errp)
     if (incoming.active || incoming.plain) {
         return true;
     }
-    /* What was put off in case it were a hand-over */
+    /* Do what was put off in case this was a hand-over */
     incoming.plain = !hand_over_is_only_way(errp) &&
                      host_memory_backend_prealloc_deferred(errp) &&
                      lock_memory(errp);
@@ -340,13 +342,13 @@ bool coroutine_fn hand_over_incoming_loaded(Error **errp)
     bool eof = false;
 
     if (qemu_file_read_ahead(migration_incoming_get_current()->from_src_file)) {
-        /* the source says nothing before "loaded" but that it has given up */
+        /* all that the source can send before "loaded" is "abort" */
         error_setg(errp, "the source gave up before all was loaded");
         return false;
     }
     /*
-     * Where this can't be sent nobody waits for it any more, and why is to be
-     * read: "abort", if the source has taken the guest back
+     * If this can't be sent, the source does not wait for it any more.  The
+     * reason can then be read: "abort", if it has taken the guest back.
      */
     hand_over_send_type(incoming.wire, HAND_OVER_MESSAGE_TYPE_LOADED, NULL);
     commit = hand_over_recv(incoming.wire, HAND_OVER_MESSAGE_TYPE_COMMIT, -1,
@@ -356,8 +358,8 @@ bool coroutine_fn hand_over_incoming_loaded(Error **errp)
     }
 
     /*
-     * A source that died can't take the guest back, and all of it is here.
-     * One that has closed the connection and lives has taken it back.
+     * A source that has died can't take the guest back, and all of it is here.
+     * One that has closed the connection and is alive has taken it back.
      */
     if (eof && hand_over_peer_wait_death(&incoming.peer)) {
         trace_hand_over_source_died(incoming.peer.pid);
@@ -374,8 +376,9 @@ void hand_over_guest_confirm(void)
     if (!incoming.unconfirmed) {
         return;
     }
-    /* It may have died, or lost interest */
-    hand_over_send_type(incoming.unconfirmed, HAND_OVER_MESSAGE_TYPE_CONFIRMED, NULL);
+    /* Ignore errors: the source may have exited */
+    hand_over_send_type(incoming.unconfirmed, HAND_OVER_MESSAGE_TYPE_CONFIRMED,
+                        NULL);
     hand_over_wire_free(incoming.unconfirmed);
     incoming.unconfirmed = NULL;
     qemu_del_vm_change_state_handler(incoming.start);
@@ -418,7 +421,7 @@ bool hand_over_incoming_take(Error **errp)
     if (!hand_over_resources_take(errp)) {
         return false;
     }
-    /* The last that can fail */
+    /* The last steps that can fail */
     if (!hand_over_ram_take(errp) ||
         (arch && arch->move && !arch->move(errp))) {
         return false;
@@ -428,7 +431,7 @@ bool hand_over_incoming_take(Error **errp)
         qio_channel_set_blocking(incoming.wire->ioc, true, NULL);
         if (!hand_over_send_type(incoming.wire, HAND_OVER_MESSAGE_TYPE_DONE,
                                  &err)) {
-            /* Without our word the source keeps the guest, if it lives */
+            /* Without "done" the source keeps the guest, if it is alive */
             if (!hand_over_peer_wait_death(&incoming.peer)) {
                 error_propagate(errp, err);
                 return false;
@@ -442,11 +445,11 @@ bool hand_over_incoming_take(Error **errp)
     if (incoming.unconfirmed) {
         incoming.start = qemu_add_vm_change_state_handler(vm_starts, NULL);
     }
-    /* Not before: who fails must leave the source its addresses */
+    /* Not earlier: on failure, the source must keep its addresses */
     hand_over_listeners_take();
     trace_hand_over_taken();
     incoming_end();
-    /* as the caller decides whether it runs */
+    /* the same condition by which the caller decides whether it runs */
     hand_over_requests_arrived(!global_state_received() ||
                                runstate_is_live(global_state_get_runstate()));
     return true;
@@ -461,9 +464,9 @@ void hand_over_incoming_failed(const Error *err)
     }
     trace_hand_over_incoming_failed(reason);
 
-    /* What the source goes on with must be free when it reads this */
+    /* All that the source needs to go on must be free when it reads this */
     if (!qemu_in_coroutine()) {
-        /* disks are activated outside of one, see hand_over_incoming_take() */
+        /* a coroutine has not activated disks: see hand_over_incoming_take() */
         migration_block_inactivate();
     }
     hand_over_ram_release();
@@ -472,7 +475,7 @@ void hand_over_incoming_failed(const Error *err)
     qio_channel_set_blocking(incoming.wire->ioc, true, NULL);
     hand_over_send_reason(incoming.wire, HAND_OVER_MESSAGE_TYPE_REFUSED,
                           reason, NULL);
-    /* The source may be writing a stream that nobody reads any more */
+    /* The source may still be writing a stream, which is not read any more */
     qio_channel_shutdown(incoming.wire->ioc, QIO_CHANNEL_SHUTDOWN_READ, NULL);
     incoming_end();
     hand_over_requests_drop();

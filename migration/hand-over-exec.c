@@ -1,8 +1,8 @@
 /*
  * Hand-over: start the new QEMU
  *
- * What it inherits, and how it learns of it while it initialises, is here as
- * well: the second half of this file runs in the new one.
+ * This includes passing on what it inherits: the second half of this file runs
+ * in the new QEMU, while it initialises.
  *
  * SPDX-License-Identifier: GPL-2.0-or-later
  */
@@ -25,8 +25,8 @@
 #include "trace.h"
 
 /*
- * Where this process was started: relative names on its command line begin
- * there, even if it went elsewhere as a daemon.
+ * The working directory in which this process was started: relative names on
+ * its command line refer to it, even if a daemon has changed its directory.
  */
 static char *start_dir;
 
@@ -35,7 +35,7 @@ static void __attribute__((constructor)) start_dir_init(void)
     start_dir = g_get_current_dir();
 }
 
-/* How much of its standard error is kept for messages, in bytes */
+/* How much of the child's standard error is kept for messages, in bytes */
 #define TAIL_MAX 1024
 
 char *hand_over_own_binary(Error **errp)
@@ -44,11 +44,11 @@ char *hand_over_own_binary(Error **errp)
     char *path = g_file_read_link("/proc/self/exe", &err);
 
     if (!path) {
-        error_setg(errp, "cannot tell this process's binary: %s",
+        error_setg(errp, "cannot determine this process's binary: %s",
                    err->message);
         return NULL;
     }
-    /* The kernel's note that the file which was started has been replaced */
+    /* The kernel appends this if the file has been replaced since */
     if (g_str_has_suffix(path, " (deleted)")) {
         path[strlen(path) - strlen(" (deleted)")] = '\0';
     }
@@ -59,9 +59,9 @@ typedef void OptionFunc(const char *option, const char *name, const char *arg,
                         void *opaque);
 
 /*
- * Call @func for each option of this process's command line.  What is no
- * option (argv[0], an image's name) has a NULL @name, and an option without
- * an argument a NULL @arg.
+ * Call @func for each option of this process's command line.  For anything
+ * else (argv[0], an image's name) @name is NULL, for an option without an
+ * argument @arg is NULL.
  */
 static bool own_cmdline_foreach(OptionFunc *func, void *opaque, Error **errp)
 {
@@ -147,11 +147,11 @@ void hand_over_own_option_foreach(const char *name,
 {
     OptionSearch search = { .name = name, .func = func, .opaque = opaque };
 
-    /* a command line that can't be read is found out about by others */
+    /* hand_over_own_argv() reports a command line that can't be read */
     own_cmdline_foreach(own_option_match, &search, NULL);
 }
 
-/* Does @number stand anywhere in @argv? */
+/* Does @number occur anywhere in @argv? */
 static bool argv_names(char **argv, int number)
 {
     for (; *argv; argv++) {
@@ -174,7 +174,7 @@ static bool argv_names(char **argv, int number)
     return false;
 }
 
-/* The child's number for its end of the socket: one that it uses for nothing */
+/* The child's number for its end of the socket: one that @argv does not name */
 static int child_socket(char **argv)
 {
     int number = STDERR_FILENO + 1;
@@ -185,7 +185,7 @@ static int child_socket(char **argv)
     return number;
 }
 
-/* posix_spawn*() return an errno, they don't set it */
+/* Returns an errno, like posix_spawn*() */
 static int child_spawn(const char *path, char **argv, int sock, int number,
                        int err_fd, pid_t *pid)
 {
@@ -205,7 +205,7 @@ static int child_spawn(const char *path, char **argv, int sock, int number,
         ret = posix_spawn_file_actions_addchdir_np(&actions, start_dir);
     }
 #ifdef CONFIG_POSIX_SPAWN_CLOSEFROM
-    /* No descriptor of the guest's may get there but by the protocol */
+    /* The guest's descriptors must not get there except by the protocol */
     for (int fd = STDERR_FILENO + 1; !ret && fd < number; fd++) {
         ret = posix_spawn_file_actions_addclose(&actions, fd);
     }
@@ -213,12 +213,12 @@ static int child_spawn(const char *path, char **argv, int sock, int number,
         ret = posix_spawn_file_actions_addclosefrom_np(&actions, number + 1);
     }
 #endif
-    /* This thread blocks signals that a QEMU expects to get */
+    /* This thread blocks signals that the new QEMU has to receive */
     sigemptyset(&signals);
     posix_spawnattr_setsigmask(&attr, &signals);
     sigfillset(&signals);
     posix_spawnattr_setsigdefault(&attr, &signals);
-    /* A ^C for this process is not for the other one */
+    /* A ^C for this process is not meant for the new one */
     posix_spawnattr_setpgroup(&attr, 0);
     posix_spawnattr_setflags(&attr, POSIX_SPAWN_SETSIGMASK |
                                     POSIX_SPAWN_SETSIGDEF |
@@ -231,7 +231,7 @@ static int child_spawn(const char *path, char **argv, int sock, int number,
     return ret;
 }
 
-/* Move @fd (which is closed) out of the way of the child's numbers */
+/* Replace @fd (which is closed) by a duplicate above the child's @number */
 static int fd_move_up(int fd, int number)
 {
     int up = fcntl(fd, F_DUPFD_CLOEXEC, number + 1);
@@ -281,8 +281,8 @@ HandOverChild *hand_over_child_start(const char *path, char **argv,
     pipes[1] = fd_move_up(pipes[1], number);
 
     /*
-     * A child that has ended keeps its number until it is waited for, unless
-     * this process was started to ignore that: see wait(2)
+     * A child that has exited keeps its process ID until it is reaped, unless
+     * this process was started with SIGCHLD ignored: see wait(2)
      */
     if (sigaction(SIGCHLD, NULL, &act) == 0 &&
         (act.sa_handler == SIG_IGN || (act.sa_flags & SA_NOCLDWAIT))) {
@@ -334,7 +334,7 @@ static bool child_relay_err(HandOverChild *child)
         return false;
     }
     if (qemu_write_full(STDERR_FILENO, buf, len) != len) {
-        /* there is nobody to tell */
+        /* there is nowhere to report this */
     }
     g_string_append_len(child->tail, buf, len);
     if (child->tail->len > TAIL_MAX) {
@@ -391,7 +391,7 @@ char *hand_over_child_kill(HandOverChild *child)
         child->pidfd = -1;
     }
     ret = RETRY_ON_EINTR(waitpid(child->pid, &status, 0));
-    /* waited for or not ours: that number may be anybody's from here on */
+    /* reaped, or not ours: from here on another process may have that ID */
     pid = child->pid;
     child->pid = 0;
     hand_over_child_close_err(child);
@@ -424,7 +424,6 @@ void hand_over_child_free(HandOverChild *child)
     }
 }
 
-/* To a child that is just starting: what it inherits */
 bool hand_over_child_send_inheritance(HandOverWire *wire, Error **errp)
 {
     HandOverMessage msg = { .type = HAND_OVER_MESSAGE_TYPE_INHERIT };
@@ -455,13 +454,13 @@ bool hand_over_child_send_inheritance(HandOverWire *wire, Error **errp)
  * In the QEMU that was started
  */
 
-/* The standard error of the QEMU that has started this one, -1: ours is our own */
+/* The standard error of the QEMU that has started this one; -1: keep our own */
 static int source_stderr = -1;
 
 /*
- * Who has started this process with this command line may do with it what he
- * likes: there is nobody to distrust at the other end of @sock.  Returns its
- * number, which may have changed.
+ * The process that has started this one with this command line has full control
+ * of it anyway: there is no need to check the peer's credentials on @sock.
+ * Returns its number, which may have changed.
  */
 static int inherit(int sock)
 {
@@ -470,7 +469,7 @@ static int inherit(int sock)
     g_autoptr(HandOverMessage) msg = NULL;
     int fd;
 
-    /* The number stays open for the migration proper */
+    /* @sock itself stays open for the migration proper */
     fd = qemu_dup(sock);
     if (fd < 0) {
         error_report("-incoming hand-over:%d: not an open descriptor", sock);
@@ -489,7 +488,7 @@ static int inherit(int sock)
         listener = hand_over_recv(wire, HAND_OVER_MESSAGE_TYPE_LISTENER, -1,
                                   &fd, NULL, &error_fatal);
         if (listener->u.listener.nonblock) {
-            /* QIOChannelSocket has reset that, for the source as well */
+            /* QIOChannelSocket has reset O_NONBLOCK, for the source as well */
             qemu_socket_set_nonblock(fd);
         }
         hand_over_inherit_listener(fd, listener->u.listener.fd);

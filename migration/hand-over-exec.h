@@ -14,12 +14,12 @@
 /*
  * A QEMU that this process has started.
  *
- * @pid: of the process; its parent must reap it: hand_over_child_kill(), or
- *       the end of this process.  0 once it was.
- * @pidfd: by which it is ended; -1 once it is
- * @ioc: this end of the socket that the child has as its -incoming
- * @err_fd: read end of its standard error, -1 once it is closed
- * @tail: the last that came from there
+ * @pid: process ID; reaped by hand_over_child_kill(), or when this process
+ *       exits.  0 once it has been reaped.
+ * @pidfd: used to kill it; -1 once that is done
+ * @ioc: this end of the socket that is the child's -incoming
+ * @err_fd: read end of its standard error, -1 once closed
+ * @tail: the last output that was read from there
  */
 struct HandOverChild {
     pid_t pid;
@@ -31,62 +31,62 @@ struct HandOverChild {
 
 /*
  * This process's command line, as it must be for a QEMU that takes over:
- * without the options that say how to begin (-incoming, -loadvm, -S,
- * -daemonize, -preconfig).  A vector to be freed with g_strfreev(), NULL with @errp set
- * on failure.
+ * without the options that control how to start (-incoming, -loadvm, -S,
+ * -daemonize, -preconfig).  A vector to be freed with g_strfreev(), NULL with
+ * @errp set on failure.
  */
 char **hand_over_own_argv(Error **errp);
 
 /*
  * Call @func with the argument of each option @name (without dashes) of this
- * process's command line; with "" where it has none.
+ * process's command line; with "" if the option has none.
  */
 void hand_over_own_option_foreach(const char *name,
                                   void (*func)(const char *arg, void *opaque),
                                   void *opaque);
 
 /*
- * The path of this process's binary, what file may be there now.  To be
+ * The path of this process's binary; another file may be there by now.  To be
  * freed with g_free(), NULL with @errp set on failure.
  */
 char *hand_over_own_binary(Error **errp);
 
 /*
- * Start @path (looked up in PATH where it has no slash) with @argv, and
- * -incoming after it.  Only the socket and the standard descriptors are
- * inherited.  Returns NULL with @errp set if that can't be.
+ * Start @path (looked up in PATH if it has no slash) with @argv, followed by
+ * -incoming.  Only the socket and the standard descriptors are inherited.
+ * Returns NULL with @errp set on failure.
  */
 HandOverChild *hand_over_child_start(const char *path, char **argv,
                                      Error **errp);
 
 /*
- * Pass on what the child has written to its standard error, and remember the
- * end of it.  Waits for output until @fd can be read, the child's standard
- * error is closed, or @deadline (ns of QEMU_CLOCK_REALTIME).
+ * Relay what the child writes to its standard error, and remember the end of
+ * it.  Waits for output until @fd is readable, the child's standard error is
+ * closed, or @deadline (ns of QEMU_CLOCK_REALTIME) has passed.
  */
 void hand_over_child_wait(HandOverChild *child, int fd, int64_t deadline);
 
-/* Pass on what is there, and close the pipe */
+/* Relay pending output, and close the pipe */
 void hand_over_child_close_err(HandOverChild *child);
 
 /*
- * End the child, wait until it has ended, and tell how it did: a string to
- * be freed with g_free(), NULL if it only ended because it had to.
+ * Kill the child and reap it.  Returns how it ended: a string to be freed with
+ * g_free(), or NULL if it ended only because it was killed here.
  */
 char *hand_over_child_kill(HandOverChild *child);
 
-/* Forget the child (which goes on) and free @child */
+/* Free @child; the process goes on */
 void hand_over_child_free(HandOverChild *child);
 
 /*
- * Tell a child that is just starting what it inherits, over @wire: standard error
- * and listening sockets.  BQL not held.
+ * Send a child that is just starting what it inherits, over @wire: standard
+ * error and listening sockets.  BQL not held.
  */
 bool hand_over_child_send_inheritance(HandOverWire *wire, Error **errp);
 
 /*
- * In the child, whose standard error the source has relayed so far: have its own
- * go where the source's goes
+ * In the child, whose standard error the source has relayed so far: switch to
+ * the source's standard error
  */
 void hand_over_child_take_stderr(void);
 

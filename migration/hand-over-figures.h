@@ -12,8 +12,8 @@
 #include "qapi/qapi-types-hand-over.h"
 
 /*
- * A stage is entered, now or at @now_ns (QEMU_CLOCK_REALTIME).  "connect" is the
- * first one: the figures of the last hand-over are gone.
+ * A stage is entered, now or at @now_ns (QEMU_CLOCK_REALTIME).  "connect" is
+ * the first one: it resets the figures of the last hand-over.
  */
 void hand_over_enter_stage(HandOverStage stage);
 void hand_over_enter_stage_at(HandOverStage stage, int64_t now_ns);

@@ -1,9 +1,10 @@
 /*
- * Hand-over: how long the guest may stand still
+ * Hand-over: limit the guest's downtime
  *
- * The migration thread writes the device state with the BQL held, to a socket
- * that blocks: if the destination does not read, nobody in this process could do
- * anything about it.  A thread of its own can: it needs no lock.
+ * The migration thread writes the device state with the BQL held, to a blocking
+ * socket: if the destination does not read, neither the main loop nor a monitor
+ * command can interrupt that.  A dedicated thread can, because it needs no
+ * lock.
  *
  * SPDX-License-Identifier: GPL-2.0-or-later
  */
@@ -22,7 +23,7 @@ struct HandOverLimit {
     bool is_armed;
     bool reading;       /* atomic */
     uint32_t ms;        /* 0: it was never armed */
-    bool expired;       /* read when the thread was joined */
+    bool expired;       /* read once the thread has been joined */
 };
 
 static void *limit_thread(void *opaque)
@@ -47,7 +48,7 @@ HandOverLimit *hand_over_limit_new(QIOChannel *ioc)
     object_ref(OBJECT(ioc));
     qemu_sem_init(&limit->armed, 0);
     qemu_sem_init(&limit->over, 0);
-    /* made while the guest runs: it is there when it is needed */
+    /* created while the guest runs, so that this adds no downtime */
     qemu_thread_create(&limit->thread, "hand-over-limit", limit_thread, limit,
                        QEMU_THREAD_JOINABLE);
     limit->running = true;

@@ -1,5 +1,5 @@
 /*
- * Hand-over: how long the guest may stand still
+ * Hand-over: limit the guest's downtime
  *
  * SPDX-License-Identifier: GPL-2.0-or-later
  */
@@ -11,22 +11,22 @@
 
 typedef struct HandOverLimit HandOverLimit;
 
-/* For @ioc, which is referenced.  Nothing is limited yet. */
+/* Takes a reference to @ioc.  Nothing is limited yet. */
 HandOverLimit *hand_over_limit_new(QIOChannel *ioc);
 
 /*
- * From now on: when @ms milliseconds have passed the channel is shut down, so
- * that nobody waits for it any more, neither to write nor to read.
+ * Arm the limit: once @ms milliseconds have passed, the channel is shut down,
+ * so that no thread stays blocked in reading from or writing to it.
  */
 void hand_over_limit_arm(HandOverLimit *limit, uint32_t ms);
 
-/* From now on it is not written to: what is shut down is reading alone */
+/* The channel is not written to any more: shut down only reading from now on */
 void hand_over_limit_reading(HandOverLimit *limit);
 
-/* No more from now on.  True: it was too late, the channel is shut down. */
+/* Disarm the limit.  True: it was too late, the channel is shut down. */
 bool hand_over_limit_disarm(HandOverLimit *limit);
 
-/* May be NULL */
+/* @limit may be NULL */
 void hand_over_limit_free(HandOverLimit *limit);
 
 #endif

@@ -1,5 +1,5 @@
 /*
- * Hand-over: the source meets the destination, and offers it the guest
+ * Hand-over: the source greets the destination, and offers it the guest
  *
  * The guest runs meanwhile.  At the end the destination has mapped its RAM, and
  * waits for the device state.
@@ -30,8 +30,8 @@ static int64_t deadline_from_now(const HandOverSource *src)
 }
 
 /*
- * Something could not be sent: a destination that refuses stops reading, and its
- * words are more telling
+ * A message could not be sent: if that is because the destination has refused
+ * and stopped reading, its reason is the better error message
  */
 static void prefer_refusal(HandOverSource *src, Error **errp)
 {
@@ -67,7 +67,7 @@ static bool hello(HandOverSource *src, Error **errp)
         return false;
     }
     if (src->child) {
-        /* From here on its standard error is ours */
+        /* From here on the child uses our standard error */
         hand_over_child_close_err(src->child);
     }
     hand_over_figures_peer(src->peer.pid);
@@ -134,7 +134,7 @@ static bool send_offer(HandOverSource *src, const GArray *vms, Error **errp)
         offer->vms = vms->len;
     }
     if (src->child && src->wire->version >= 3) {
-        /* who has started another QEMU has placed it, too */
+        /* other QEMUs are placed by the process that has started them */
         offer->threads = hand_over_threads();
         offer->has_threads = true;
     }
@@ -161,24 +161,24 @@ static bool send_vms(HandOverSource *src, const GArray *vms, Error **errp)
     return true;
 }
 
-/* The destination's own words, if it is a child that said some */
+/* Prepend the error output of the destination, if it is a child of ours */
 static void prepend_child_errors(HandOverSource *src, Error **errp)
 {
     HandOverChild *child = src->child;
-    g_autofree char *words = NULL;
+    g_autofree char *output = NULL;
 
     if (!child) {
         return;
     }
-    /* its socket is closed: it is ending, and its words end with it */
+    /* its socket is closed: it is exiting, and its output ends then */
     if (child->err_fd >= 0) {
         hand_over_child_wait(child, -1,
                              qemu_clock_get_ns(QEMU_CLOCK_REALTIME) +
                              HAND_OVER_DEATH_TIMEOUT_NS);
     }
-    words = g_strdelimit(g_strstrip(g_strdup(child->tail->str)), "\n", ';');
-    if (*words) {
-        error_prepend(errp, "the new QEMU did not start: %s: ", words);
+    output = g_strdelimit(g_strstrip(g_strdup(child->tail->str)), "\n", ';');
+    if (*output) {
+        error_prepend(errp, "the new QEMU did not start: %s: ", output);
     }
 }
 

@@ -1,5 +1,6 @@
 /*
- * Hand-over: who is at the other end, and does it live?
+ * Hand-over: the process at the other end: its credentials, and whether it is
+ * alive
  *
  * SPDX-License-Identifier: GPL-2.0-or-later
  */
@@ -30,7 +31,7 @@ bool hand_over_channel_is_local(QIOChannel *ioc)
 
 int hand_over_peer_token(QIOChannel *ioc)
 {
-    /* who gets it has not said yet who it is: it must be worth nothing */
+    /* the peer's credentials have not been checked: send nothing of value */
     return hand_over_channel_is_local(ioc) ? eventfd(0, EFD_CLOEXEC) : -1;
 }
 
@@ -46,7 +47,7 @@ static bool peer_is_trusted(uid_t uid)
         if (strcmp(*p, "self")) {
             unsigned n;
 
-            /* the property's setter has seen to it that it can be parsed */
+            /* the property's setter has checked that it can be parsed */
             qemu_strtoui(*p, NULL, 10, &n);
             trusted = n;
         }
@@ -68,7 +69,7 @@ bool hand_over_peer_check(QIOChannel *ioc, Error **errp)
     }
     if (getsockopt(QIO_CHANNEL_SOCKET(ioc)->fd, SOL_SOCKET, SO_PEERCRED, &cred,
                    &len) < 0) {
-        error_setg_errno(errp, errno, "cannot tell who is at the other end");
+        error_setg_errno(errp, errno, "cannot get the peer's credentials");
         return false;
     }
     if (!peer_is_trusted(cred.uid)) {
@@ -85,7 +86,7 @@ bool hand_over_peer_check_path(const char *path, Error **errp)
     struct stat st;
 
     if (stat(path, &st) < 0 || !S_ISSOCK(st.st_mode)) {
-        /* to connect to it will fail, and tell why */
+        /* connecting to it will fail, and report why */
         return true;
     }
     if (st.st_uid != geteuid()) {
@@ -102,7 +103,7 @@ bool hand_over_peer_check_path(const char *path, Error **errp)
     return true;
 }
 
-/* Version 1 until both have said "hello", and then the lower one */
+/* Version 1 until both have sent "hello", and then the lower one */
 static void settle_version(HandOverWire *wire)
 {
     if (wire->greeted && wire->peer_version) {
@@ -142,8 +143,9 @@ bool hand_over_peer_send_hello(HandOverWire *wire, GArray *claimed,
 }
 
 /*
- * The process that @pidfd stands for: 0 if it is no pidfd.  Any descriptor
- * could come from a peer, and one that can always be read would make it dead.
+ * The ID of the process that @pidfd refers to; 0 if it is not a pidfd.  A peer
+ * could send any descriptor, and one that is always readable would make the
+ * peer look dead.
  */
 static int64_t pidfd_to_pid(int pidfd)
 {
@@ -189,9 +191,10 @@ hand_over_peer_recv_hello(HandOverWire *wire, HandOverPeer *peer,
 }
 
 /*
- * Is it on its way out?  A process that ends closes its descriptors before it
- * is dead, but only once its main thread is ending (do_exit() in the kernel's
- * kernel/exit.c): one that is not, and has closed its socket, meant to.
+ * Is it exiting?  An exiting process closes its descriptors before it is dead,
+ * but only once its main thread is exiting (do_exit() in the kernel's
+ * kernel/exit.c): a process that has closed its socket, and is not exiting, has
+ * done so deliberately.
  */
 static bool peer_is_ending(const HandOverPeer *peer)
 {
@@ -203,7 +206,7 @@ static bool peer_is_ending(const HandOverPeer *peer)
     char state;
 
     if (!g_file_get_contents(path, &stat, NULL, NULL)) {
-        /* it has ended by now, or /proc does not show it: time will tell */
+        /* it is gone by now, or /proc does not show it: wait and see */
         return true;
     }
     /* proc(5): pid (name) state ppid pgrp session tty tpgid flags */
@@ -215,7 +218,7 @@ static bool peer_is_ending(const HandOverPeer *peer)
     return state == 'Z' || state == 'X' || (flags & PF_EXITING);
 }
 
-/* Wait for its death, however likely that is */
+/* Wait for its death, whether or not it is exiting */
 static bool peer_wait(const HandOverPeer *peer, int64_t timeout_ns)
 {
     int64_t deadline = qemu_clock_get_ns(QEMU_CLOCK_REALTIME) + timeout_ns;

@@ -1,5 +1,6 @@
 /*
- * Hand-over: who is at the other end, and does it live?
+ * Hand-over: the process at the other end: its credentials, and whether it is
+ * alive
  *
  * SPDX-License-Identifier: GPL-2.0-or-later
  */
@@ -11,7 +12,7 @@
 #include "hand-over-internal.h"
 
 /*
- * @pidfd: descriptor that can be read when the peer has died, or -1
+ * @pidfd: descriptor that becomes readable when the peer has died, or -1
  * @pid: its process ID
  */
 typedef struct HandOverPeer {
@@ -22,36 +23,37 @@ typedef struct HandOverPeer {
 #define HAND_OVER_PEER_INIT ((HandOverPeer) { .pidfd = -1 })
 
 /*
- * How long a peer that is ending may take to be dead, in ns.  Closing its
- * descriptors and being dead are two moments; tearing down a big guest may lie
- * between them.
+ * How long an exiting peer may take until it is dead, in ns.  A process closes
+ * its descriptors some time before it is dead: tearing down a large guest may
+ * come in between.
  */
 #define HAND_OVER_DEATH_TIMEOUT_NS (30 * NANOSECONDS_PER_SECOND)
 
-/* May descriptors and a guest's memory be sent over @ioc: is it local? */
+/* Is @ioc local, so that descriptors and guest memory may be sent over it? */
 bool hand_over_channel_is_local(QIOChannel *ioc);
 
 /*
- * A descriptor of nothing, to show that descriptors come through @ioc; -1 if
+ * A dummy descriptor, to prove that descriptors can pass through @ioc; -1 if
  * none can be sent.  The caller closes it.
  */
 int hand_over_peer_token(QIOChannel *ioc);
 
 /*
- * Is it allowed to have, and to give, what is sent over @ioc?  Its user must be
- * one of -machine hand-over-peers: ours, or root, where that is not set.  False
- * with @errp set if not, or if @ioc is no UNIX socket.
+ * Check the peer's credentials: may it receive and send what goes over @ioc?
+ * Its user must be one of -machine hand-over-peers (default: this process's
+ * own user, and root).  False with @errp set if not, or if @ioc is not a UNIX
+ * socket.
  *
- * The kernel tells the credentials of who listens to who connects, and the other
- * way round (unix(7), SO_PEERCRED), as they were then.  A source that was given
- * a connected socket by a management tool sees the QEMU that is to have the
- * guest; that one sees the management tool.
+ * The kernel reports the credentials of the process that listened to the one
+ * that connected, and vice versa (unix(7), SO_PEERCRED), as of that time.  A
+ * source that was passed a connected socket by a management tool sees the QEMU
+ * that is to get the guest; the destination sees the management tool.
  */
 bool hand_over_peer_check(QIOChannel *ioc, Error **errp);
 
 /*
- * Is socket @path one that only we and root can have made, and connect to?
- * What is no socket is not our concern.
+ * Can socket @path only have been created by, and connected to by, this
+ * process's user and root?  True as well if it is not a socket.
  */
 bool hand_over_peer_check_path(const char *path, Error **errp);
 
@@ -60,7 +62,7 @@ bool hand_over_peer_send_hello(HandOverWire *wire, GArray *claimed,
                                Error **errp);
 
 /*
- * Receive "hello", fill in @peer, and settle which version is spoken from
+ * Receive "hello", fill in @peer, and settle the protocol version to use from
  * here on.  @deadline and @eof as for hand_over_recv().
  */
 HandOverMessage *coroutine_mixed_fn
@@ -68,17 +70,17 @@ hand_over_peer_recv_hello(HandOverWire *wire, HandOverPeer *peer,
                           int64_t deadline, bool *eof, Error **errp);
 
 /*
- * It has closed the connection: has it died?  If it is about to, wait for
- * that.
+ * The peer has closed the connection: has it died?  If it is exiting, wait
+ * until it has.
  */
 bool hand_over_peer_wait_death(const HandOverPeer *peer);
 
-/* End it, if it lives */
+/* Kill the peer if it is alive */
 void hand_over_peer_kill(const HandOverPeer *peer);
 
 /*
- * The same, and wait until it has ended.  False if it may live: we may not be
- * allowed to send it a signal.
+ * The same, and wait until it is dead.  False if it may still be alive: this
+ * process may lack permission to signal it.
  */
 bool hand_over_peer_end(const HandOverPeer *peer);
 

@@ -1,9 +1,10 @@
 /*
  * Hand-over: the destination adopts the guest's RAM
  *
- * What the source sends is mapped over the blocks that this process has created
- * itself.  A block's host address does not change by that: what was derived from
- * it (memory slots of an accelerator, pointers of devices) stays valid.
+ * The memory that the source sends is mapped over the blocks that this process
+ * has created itself.  That does not change a block's host address: anything
+ * derived from it (memory slots of an accelerator, pointers of devices) stays
+ * valid.
  *
  * SPDX-License-Identifier: GPL-2.0-or-later
  */
@@ -27,15 +28,15 @@
 #include "ram.h"
 #include "trace.h"
 
-/* What came in a "ram" message */
+/* A received "ram" message */
 typedef struct RamOffer {
     HandOverMessage *msg;
-    RAMBlock *rb;       /* valid as long as nothing yields */
+    RAMBlock *rb;       /* valid until the coroutine yields */
     int fd;
     struct stat st;
 } RamOffer;
 
-/* Blocks that are mapped from somebody else's descriptor: GSList of RAMBlock */
+/* Blocks that are mapped from the source's descriptors: GSList of RAMBlock */
 static GSList *adopted_blocks;
 
 static bool ram_check_fd(RamOffer *offer, Error **errp)
@@ -62,7 +63,7 @@ static bool ram_check_fd(RamOffer *offer, Error **errp)
                    "reading and writing", rb->idstr);
         return false;
     }
-    /* fails for a file that can't be sealed: then it isn't */
+    /* fails for a file that can't be sealed, and so is not */
     seals = fcntl(offer->fd, F_GET_SEALS);
     if (seals > 0 && (seals & (F_SEAL_WRITE | F_SEAL_FUTURE_WRITE))) {
         error_setg(errp, "RAM block '%s': its memory is sealed against "
@@ -84,8 +85,8 @@ static bool ram_check_fd(RamOffer *offer, Error **errp)
     if (ram->offset > offer->st.st_size ||
         length > offer->st.st_size - ram->offset) {
         /*
-         * A resizeable block may grow further in a newer version of its
-         * device.  What the source has mapped stays.
+         * A resizeable block may have a larger maximum in a newer version of
+         * its device.  What the source has mapped stays.
          */
         if (!(rb->flags & RAM_RESIZEABLE) ||
             ram->offset + length < length ||
@@ -100,7 +101,7 @@ static bool ram_check_fd(RamOffer *offer, Error **errp)
     return true;
 }
 
-/* Blocks are the same if their names are, as for an ordinary migration */
+/* Blocks are matched by name, as for an ordinary migration */
 static bool ram_check(RamOffer *offer, Error **errp)
 {
     const HandOverRam *ram = &offer->msg->u.ram;
@@ -145,7 +146,7 @@ static bool ram_check(RamOffer *offer, Error **errp)
     return ram_check_fd(offer, errp);
 }
 
-/* By file, and offset in it */
+/* Order by file, then by offset in the file */
 static gint ram_offer_compare(gconstpointer pa, gconstpointer pb)
 {
     const RamOffer *a = pa, *b = pb;
@@ -160,7 +161,7 @@ static gint ram_offer_compare(gconstpointer pa, gconstpointer pb)
            a->msg->u.ram.offset > b->msg->u.ram.offset;
 }
 
-/* Each of the source's blocks once, and no two the same memory */
+/* Each of the source's blocks must come once, and no two may overlap */
 static bool ram_check_all(GArray *offers, Error **errp)
 {
     g_autoptr(GHashTable) names = g_hash_table_new(g_str_hash, g_str_equal);
@@ -168,7 +169,7 @@ static bool ram_check_all(GArray *offers, Error **errp)
     for (guint i = 0; i < offers->len; i++) {
         RamOffer *offer = &g_array_index(offers, RamOffer, i);
 
-        /* Once more: what was right when it came may have been unplugged */
+        /* Check again: the block may have been unplugged since it came */
         if (!ram_check(offer, errp)) {
             return false;
         }
@@ -195,15 +196,15 @@ static bool ram_check_all(GArray *offers, Error **errp)
 }
 
 /*
- * May adopted RAM be write-protected until the guest is this process's?  A
- * device model that writes too early is found out then, by SIGSEGV: the guest
- * goes on at the source.
+ * May adopted RAM be write-protected until the guest belongs to this process?
+ * A device model that writes too early then gets SIGSEGV, and the guest goes on
+ * at the source.
  *
- * Not with KVM, which writes to guest memory in the name of KVM_SET_MSRS, and
- * fails that for some of the MSRs (Linux 6.12, arch/x86/kvm: the hypercall page
- * in kvm_hv_set_msr_pw(), the VP assist page in kvm_hv_set_msr()).  Nor where
- * memory is locked: its pages are mapped at once, and making them all writable
- * would take its time while the guest stands still.
+ * Not with KVM: KVM_SET_MSRS writes to guest memory, and fails for some MSRs if
+ * it can't (Linux 6.12, arch/x86/kvm: the hypercall page in
+ * kvm_hv_set_msr_pw(), the VP assist page in kvm_hv_set_msr()).  Nor if memory
+ * is locked: its pages are mapped at once, and making all of them writable
+ * would add to the downtime.
  */
 static bool ram_may_be_protected(void)
 {
@@ -237,8 +238,8 @@ static bool ram_map(RamOffer *offer, Error **errp)
     }
 
     /*
-     * Where this fails the old mapping is still there.  MAP_FIXED gives no
-     * such promise.
+     * If this fails, the old mapping is still in place.  MAP_FIXED does not
+     * guarantee that.
      */
     p = mmap(NULL, length, PROT_READ | PROT_WRITE, MAP_SHARED, offer->fd,
              offset);
@@ -254,8 +255,8 @@ static bool ram_map(RamOffer *offer, Error **errp)
     hand_over_ram_advise(rb, length);
 
     /*
-     * Others may have noted the number of the block's descriptor (CPR has):
-     * it stays the same.
+     * Other code may have recorded the number of the block's descriptor (CPR
+     * does): keep it.
      */
     if (rb->fd >= 0) {
         if (dup3(offer->fd, rb->fd, O_CLOEXEC) < 0) {
@@ -320,7 +321,7 @@ bool coroutine_mixed_fn hand_over_ram_adopt(HandOverWire *wire, uint32_t count,
         }
     }
 
-    /* nothing yields from here on */
+    /* the coroutine does not yield from here on */
     if (!ram_check_count(count, errp) || !ram_check_all(offers, errp)) {
         return false;
     }
@@ -340,7 +341,8 @@ bool hand_over_ram_take(Error **errp)
         RAMBlock *rb = l->data;
 
         if (hand_over_ram_is_there(rb) &&
-            mprotect(rb->host, hand_over_ram_map_length(rb), PROT_READ | PROT_WRITE)) {
+            mprotect(rb->host, hand_over_ram_map_length(rb),
+                     PROT_READ | PROT_WRITE)) {
             error_setg_errno(errp, errno, "RAM block '%s': cannot make its "
                              "memory writable", rb->idstr);
             return false;

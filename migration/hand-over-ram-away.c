@@ -1,9 +1,9 @@
 /*
- * Hand-over: the source can't reach RAM of a guest that has gone
+ * Hand-over: put RAM of a guest that is leaving out of the source's reach
  *
- * What is in its place is empty, and private.  The mappings are moved, which takes
- * microseconds, and not undone, which takes the longer the more of them there
- * is.
+ * It is replaced by empty private memory.  The mappings are moved, which takes
+ * microseconds, rather than unmapped, which takes longer the more memory they
+ * map.
  *
  * SPDX-License-Identifier: GPL-2.0-or-later
  */
@@ -26,23 +26,24 @@
 typedef struct RamAway {
     RAMBlock *rb;
     size_t length;
-    void *parked;       /* where its mapping is now, MAP_FAILED: nowhere */
+    void *parked;       /* where its mapping is now; MAP_FAILED: unmapped */
     int fd;
     uint64_t fd_offset;
     uint32_t flags;
 } RamAway;
 
-/* Of RamAway; NULL: all is where it belongs */
+/* Of RamAway; NULL if no RAM is put away */
 static GArray *away_blocks;
 
 /*
- * Page tables move as they are, however much they map, as long as old and new
- * address are the same modulo what a table covers (Linux, mm/mremap.c:
- * move_page_tables()).  To unmap gigabytes takes tens of milliseconds.
+ * Page tables are moved as a whole, regardless of how much they map, if the old
+ * and the new address are congruent modulo the size that a table covers (Linux,
+ * mm/mremap.c: move_page_tables()).  Unmapping gigabytes takes tens of
+ * milliseconds.
  */
 #define PARK_ALIGN  (1 * GiB)
 
-/* Where @rb's mapping is now, MAP_FAILED where the kernel does not move it */
+/* Returns where @rb's mapping is now; MAP_FAILED if the kernel can't move it */
 static void *ram_park(RAMBlock *rb, size_t length)
 {
 #if defined(MREMAP_DONTUNMAP) && HOST_LONG_BITS == 64
@@ -56,8 +57,8 @@ static void *ram_park(RAMBlock *rb, size_t length)
     }
     parked = (void *)ROUND_UP((uintptr_t)area, PARK_ALIGN) + shift;
     /*
-     * The old address must not be free for a moment: another thread's mapping
-     * would come to be there.
+     * The old address must not be free even for a moment, or another thread's
+     * mapping could end up there.
      */
     if (mremap(rb->host, length, length,
                MREMAP_MAYMOVE | MREMAP_FIXED | MREMAP_DONTUNMAP,
@@ -129,13 +130,13 @@ void hand_over_ram_get_back(void)
         if (p == MAP_FAILED) {
             error_report("RAM block '%s': cannot map its memory again: %s",
                          rb->idstr, strerror(errno));
-            /* what is there instead is not the guest's */
+            /* the memory in its place is not the guest's */
             abort();
         }
         away->parked = MAP_FAILED;
         away->fd = -1;
     }
-    /* a block that was unplugged meanwhile has left something */
+    /* free what is left of blocks that have been unplugged meanwhile */
     hand_over_ram_forget();
 }
 
@@ -163,7 +164,7 @@ void hand_over_ram_forget(void)
     QemuThread thread;
 
     if (blocks) {
-        /* This is what takes its time.  Nobody waits for it. */
+        /* Unmapping takes time, so do it in the background */
         qemu_thread_create(&thread, "hand-over-ram", ram_forget_thread, blocks,
                            QEMU_THREAD_DETACHED);
     }

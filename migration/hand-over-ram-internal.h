@@ -1,5 +1,5 @@
 /*
- * Hand-over: what the files about the guest's RAM share
+ * Hand-over: internals shared by the files that deal with guest RAM
  *
  * SPDX-License-Identifier: GPL-2.0-or-later
  */
@@ -11,7 +11,7 @@
 #include "hand-over-ram.h"
 
 /*
- * A block that nobody writes to needs no adopting: each side has its own
+ * A block that is never written to need not be adopted: each side has its own
  * mapping of the file.
  */
 bool hand_over_ram_stays(RAMBlock *rb);
@@ -19,22 +19,22 @@ bool hand_over_ram_stays(RAMBlock *rb);
 /* Does block @wanted, which may have been freed meanwhile, still exist? */
 bool hand_over_ram_is_there(const RAMBlock *wanted);
 
-/* How many bytes of its file a block's mapping covers (file_ram_alloc()) */
+/* Bytes of its file that a block's mapping covers (file_ram_alloc()) */
 size_t hand_over_ram_map_length(RAMBlock *rb);
 
-/* The flags (QEMU_MAP_*) of its mapping, as file_ram_alloc() has them */
+/* The flags (QEMU_MAP_*) of its mapping, as in file_ram_alloc() */
 uint32_t hand_over_ram_map_flags(RAMBlock *rb);
 
-/* What is to be said to the kernel of @length bytes that were mapped anew */
+/* Apply the block's madvise() settings to @length newly mapped bytes */
 void hand_over_ram_advise(RAMBlock *rb, size_t length);
 
 /*
- * -overcommit mem-lock=on: locked pages are there from the beginning; but what
- * comes in the place of a guest's memory is not to take as much
+ * -overcommit mem-lock=on: locked memory is populated at once, but the memory
+ * that replaces guest RAM must not be
  */
 void hand_over_ram_lock_on_fault(bool on);
 
-/* What @rb has from now on is empty, and nobody else's */
+/* Replace the memory of @rb by empty private memory */
 void hand_over_ram_replace(RAMBlock *rb);
 
 #endif

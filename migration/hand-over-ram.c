@@ -1,9 +1,9 @@
 /*
  * Hand-over: the guest's RAM stays where it is
  *
- * The source sends the descriptors of its RAM blocks.  The destination maps them
- * over the blocks that it has created itself (hand-over-ram-adopt.c).  When the
- * guest goes, the source puts its own mappings out of its reach
+ * The source sends the descriptors of its RAM blocks.  The destination maps
+ * them over the blocks that it has created itself (hand-over-ram-adopt.c).
+ * When the guest leaves, the source puts its own mappings out of its reach
  * (hand-over-ram-away.c).
  *
  * SPDX-License-Identifier: GPL-2.0-or-later
@@ -29,16 +29,12 @@
 #include "ram.h"
 #include "trace.h"
 
-/*
- * A block that nobody writes to needs no adopting: each side has its own
- * mapping of the file.
- */
 bool hand_over_ram_stays(RAMBlock *rb)
 {
     return (rb->flags & RAM_READONLY) && rb->fd >= 0;
 }
 
-/* Has the block been freed?  (It may be unplugged while a pointer is kept) */
+/* It may have been unplugged while the caller has kept the pointer */
 bool hand_over_ram_is_there(const RAMBlock *wanted)
 {
     RAMBlock *rb;
@@ -52,13 +48,12 @@ bool hand_over_ram_is_there(const RAMBlock *wanted)
     return false;
 }
 
-/* How many bytes of its file a block's mapping covers (file_ram_alloc()) */
 size_t hand_over_ram_map_length(RAMBlock *rb)
 {
     return ROUND_UP(rb->max_length, rb->page_size);
 }
 
-/* As file_ram_alloc() */
+/* As in file_ram_alloc() */
 uint32_t hand_over_ram_map_flags(RAMBlock *rb)
 {
     return QEMU_MAP_SHARED |
@@ -66,7 +61,7 @@ uint32_t hand_over_ram_map_flags(RAMBlock *rb)
            (rb->flags & RAM_NORESERVE ? QEMU_MAP_NORESERVE : 0);
 }
 
-/* As ram_block_add() for a block of its own */
+/* As in ram_block_add() */
 void hand_over_ram_advise(RAMBlock *rb, size_t length)
 {
     qemu_madvise(rb->host, length, QEMU_MADV_HUGEPAGE);
@@ -76,21 +71,16 @@ void hand_over_ram_advise(RAMBlock *rb, size_t length)
     }
 }
 
-/*
- * -overcommit mem-lock=on: locked pages are there from the beginning; but what
- * comes in the place of a guest's memory is not to take as much
- */
 void hand_over_ram_lock_on_fault(bool on)
 {
 #ifdef HAVE_MLOCK_ONFAULT
     if (should_mlock(mlock_state) && !is_mlock_on_fault(mlock_state)) {
-        /* without MCL_CURRENT: what is locked stays so */
+        /* without MCL_CURRENT: memory that is locked stays locked */
         mlockall(MCL_FUTURE | (on ? MCL_ONFAULT : 0));
     }
 #endif
 }
 
-/* What @rb has from now on is empty, and nobody else's */
 void hand_over_ram_replace(RAMBlock *rb)
 {
     size_t length = hand_over_ram_map_length(rb);
@@ -100,7 +90,7 @@ void hand_over_ram_replace(RAMBlock *rb)
              -1, 0) == MAP_FAILED) {
         error_report("RAM block '%s': cannot let go of its memory: %s",
                      rb->idstr, strerror(errno));
-        /* nothing of the guest may stay in reach of this process */
+        /* no guest memory may stay in reach of this process */
         abort();
     }
     qemu_madvise(rb->host, length, QEMU_MADV_DONTFORK);
@@ -109,7 +99,7 @@ void hand_over_ram_replace(RAMBlock *rb)
     rb->flags &= ~RAM_SHARED;
 }
 
-/* The option which makes @rb shareable */
+/* The option that makes @rb shareable */
 static char *ram_option(RAMBlock *rb)
 {
     Object *owner = memory_region_owner(rb->mr);
@@ -142,7 +132,7 @@ void hand_over_ram_check(HandOverBlockerList ***tail)
             reason = g_strdup_printf("RAM block '%s' has private pages in a "
                                      "guest_memfd", rb->idstr);
         } else if (rb->flags & RAM_PREALLOC) {
-            reason = g_strdup_printf("RAM block '%s' is no memory of its own",
+            reason = g_strdup_printf("RAM block '%s' has no memory of its own",
                                      rb->idstr);
         } else if (rb->flags & RAM_READONLY_FD) {
             reason = g_strdup_printf("RAM block '%s' is a private copy of a "
@@ -210,9 +200,9 @@ bool hand_over_ram_send(HandOverWire *wire, Error **errp)
     RAMBlock *rb;
 
     /*
-     * Sending takes as long as the peer does, and a block may be unplugged
-     * meanwhile: hand_over_source_stopped() notices, but a descriptor's number
-     * could be another file's by then.
+     * Sending takes as long as the peer takes to read, and a block may be
+     * unplugged meanwhile.  hand_over_source_stopped() detects that, but by
+     * then the descriptor's number could refer to another file.
      */
     g_array_set_clear_func(blocks, ram_to_send_clear);
     WITH_RCU_READ_LOCK_GUARD() {

@@ -1,12 +1,12 @@
 /*
- * Hand-over: what the guest has asked for just before it is stopped
+ * Hand-over: requests that the guest makes just before it is stopped
  *
- * A guest asks for a reset, for its end or for its suspension in a vCPU's
- * thread, and the main loop does that a moment later; commands of a monitor, a
- * device that stops the guest, and a debugger's breakpoint go the same way.  If
- * the guest is stopped in between, its request is part of its state: it is done
- * once, by the process that has the guest afterwards.  The other process must not
- * do it: a reset writes to the guest's RAM, which both have mapped.
+ * A guest requests a reset, shutdown or suspend in a vCPU's thread, and the
+ * main loop acts on that a moment later; the same goes for monitor commands,
+ * devices that stop the guest, and a debugger's breakpoints.  If the guest is
+ * stopped in between, its request is part of its state: it is carried out
+ * once, by the process that has the guest afterwards.  The other process must
+ * not carry it out: a reset writes to the guest's RAM, which both have mapped.
  *
  * SPDX-License-Identifier: GPL-2.0-or-later
  */
@@ -26,7 +26,7 @@
 
 #define NAME_MAX_LEN 32
 
-/* As they are in the stream: names outlive numbers */
+/* Form used in the stream: by name, as numeric values may change */
 typedef struct WireRequests {
     uint8_t reset[NAME_MAX_LEN];
     uint8_t shutdown[NAME_MAX_LEN];
@@ -40,7 +40,7 @@ typedef struct WireRequests {
 
 static struct {
     bool in_flight;
-    bool leaving;       /* what it has asked for is collected; atomic */
+    bool leaving;       /* its requests have been collected; atomic */
     SystemRequests pending;
     VMChangeStateEntry *start;
     WireRequests wire;
@@ -60,7 +60,7 @@ bool hand_over_in_flight(Error **errp)
 
 bool hand_over_allows_command(const char *name, Error **errp)
 {
-    /* those which change nothing, say themselves what is in the way, or end it */
+    /* those that change nothing, check for themselves, or end the process */
     static const char *const always[] = {
         "closefd", "cont", "c", "device-list-properties", "getfd", "help",
         "?", "human-monitor-command", "info", "migrate", "migrate-continue",
@@ -94,7 +94,7 @@ static void requests_clear(void)
     requests.pending = (SystemRequests) { .vmstop = RUN_STATE__MAX };
 }
 
-/* What is in @more as well, and came later */
+/* Merge @more, which came later, into the pending requests */
 static void requests_merge(const SystemRequests *more)
 {
     SystemRequests *r = &requests.pending;
@@ -112,7 +112,7 @@ static void requests_merge(const SystemRequests *more)
 }
 
 /*
- * In the stream
+ * The migration stream
  */
 
 static bool requests_needed(void *opaque)
@@ -144,7 +144,7 @@ static int requests_pre_save(void *opaque)
     return 0;
 }
 
-/* -1 if @name is none of @lookup, which is reported */
+/* Reports an error and returns -1 if @name is not in @lookup */
 static int requests_parse(const QEnumLookup *lookup, const uint8_t *name)
 {
     g_autofree char *text = g_strndup((const char *)name, NAME_MAX_LEN);
@@ -152,12 +152,12 @@ static int requests_parse(const QEnumLookup *lookup, const uint8_t *name)
     int value = qapi_enum_parse(lookup, text, -1, &err);
 
     if (err) {
-        error_reportf_err(err, "what the guest has asked for: ");
+        error_reportf_err(err, "pending requests of the guest: ");
     }
     return value;
 }
 
-/* Can a guest that runs be stopped in @state? */
+/* Can a running guest be stopped with @state? */
 static bool requests_can_stop_in(RunState state)
 {
     switch (state) {
@@ -226,7 +226,7 @@ void hand_over_requests_init(void)
 }
 
 /*
- * Who does them
+ * Which process acts on them
  */
 
 void hand_over_requests_hold(void)
@@ -260,7 +260,7 @@ static void requests_put_at_once(void)
 void hand_over_requests_collect(void)
 {
     if (requests.start) {
-        /* it goes on before it has run here */
+        /* the guest leaves again before it has run here */
         requests_put_at_once();
     }
     qemu_system_requests_take(&requests.pending);
@@ -269,7 +269,7 @@ void hand_over_requests_collect(void)
                              requests.pending.vmstop);
 }
 
-/* What has been asked for since is for a guest that is not here */
+/* Requests made since then are for a guest that is not here: drop them */
 static void requests_forget(void)
 {
     SystemRequests of_nobody;
@@ -295,7 +295,7 @@ void hand_over_requests_here(bool will_run)
     if (requests.in_flight) {
         SystemRequests more;
 
-        /* it may have failed before, or been asked for after, it was collected */
+        /* it may have failed before collecting; others may have come since */
         qemu_system_requests_take(&more);
         requests_merge(&more);
         requests_release();
@@ -305,8 +305,8 @@ void hand_over_requests_here(bool will_run)
     }
     if (will_run) {
         if (!requests.start) {
-            requests.start = qemu_add_vm_change_state_handler(requests_vm_starts,
-                                                              NULL);
+            requests.start =
+                qemu_add_vm_change_state_handler(requests_vm_starts, NULL);
         }
     } else {
         requests_put();
@@ -319,8 +319,8 @@ void hand_over_requests_arrived(bool will_run)
 
     qemu_system_requests_take(&more);
     /*
-     * All of it was for the machine that waited, but for what the guest's own
-     * clock has done since it was loaded
+     * All of these were made for the machine that waited, except for a wakeup
+     * by the guest's own clock since the state was loaded
      */
     if (more.wakeup && vm_get_suspended()) {
         requests.pending.wakeup = more.wakeup;

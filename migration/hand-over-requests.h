@@ -1,5 +1,5 @@
 /*
- * Hand-over: what the guest has asked for just before it is stopped
+ * Hand-over: requests that the guest makes just before it is stopped
  *
  * SPDX-License-Identifier: GPL-2.0-or-later
  */
@@ -9,7 +9,7 @@
 
 /* All of these: BQL held */
 
-/* Once, before there is a guest */
+/* To be called once, before there is a guest */
 void hand_over_requests_init(void);
 
 /*
@@ -19,19 +19,19 @@ void hand_over_requests_init(void);
  */
 void hand_over_requests_hold(void);
 
-/* Source: the guest stands still.  What it has asked for goes with its state. */
+/* Source: the guest is stopped.  Its pending requests go with its state. */
 void hand_over_requests_collect(void);
 
 /*
- * Source: the guest has gone, with all of that.  It is remembered, should the
- * guest come back.
+ * Source: the guest has left, along with its requests.  They are remembered in
+ * case the guest comes back.
  */
 void hand_over_requests_gone(void);
 
 /*
- * Source: the hand-over failed, or the guest has come back.  What it has asked for
- * is asked for when it runs (@will_run: it does so next, or when somebody says
- * so), or at once.
+ * Source: the hand-over failed, or the guest has come back.  Submit its
+ * requests when it runs (@will_run: it will run next, or on command), or else
+ * at once.
  */
 void hand_over_requests_here(bool will_run);
 
@@ -39,12 +39,12 @@ void hand_over_requests_here(bool will_run);
 void hand_over_requests_arrived(bool will_run);
 
 /*
- * What waits for the guest to run here is asked for at once: it leaves by a
- * migration that does not take it along.
+ * Submit at once the requests that wait for the guest to run here: it leaves by
+ * a migration that does not take them along.
  */
 void hand_over_requests_put_now(void);
 
-/* No guest has come, or it has become another one */
+/* Drop all requests: no guest has arrived, or it has been replaced */
 void hand_over_requests_drop(void);
 
 #endif

@@ -1,9 +1,9 @@
 /*
- * Hand-over: do both QEMUs have the same devices, and images?
+ * Hand-over: do both QEMUs have the same devices and images?
  *
- * An ordinary migration finds out when it loads the first section that does
- * not fit, and never of a device that the source does not have.  A hand-over
- * compares beforehand, while the guest runs.
+ * An ordinary migration detects a mismatch only when it loads the first section
+ * that does not fit, and never detects a device that the source does not have.
+ * A hand-over compares beforehand, while the guest runs.
  *
  * SPDX-License-Identifier: GPL-2.0-or-later
  */
@@ -77,8 +77,8 @@ static void section_check_surplus(const SaveVMSection *section, void *opaque)
         return;
     }
     /*
-     * A device that exists at both ends may well have another section here:
-     * this QEMU is newer, perhaps.
+     * A device that exists at both ends may well have an additional section
+     * here: this QEMU may be newer.
      */
     device = section_device(section->idstr);
     if (device && !g_hash_table_contains(match->devices, device)) {
@@ -143,7 +143,7 @@ bool hand_over_sections_match(const HandOverSectionList *theirs, Error **errp)
     return ok;
 }
 
-/* The name by which both ends know a drive, to be freed with g_free() */
+/* A drive's name, the same at both ends; to be freed with g_free() */
 static char *drive_name(BlockBackend *blk)
 {
     const char *name = blk_name(blk);

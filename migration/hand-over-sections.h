@@ -1,5 +1,5 @@
 /*
- * Hand-over: do both QEMUs have the same devices, and images?
+ * Hand-over: do both QEMUs have the same devices and images?
  *
  * SPDX-License-Identifier: GPL-2.0-or-later
  */

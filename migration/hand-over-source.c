@@ -1,10 +1,10 @@
 /*
  * Hand-over: the source's half
  *
- * Called by migration.c, see hand-over-internal.h: the migration thread meets the
- * destination and offers the RAM while the guest runs (hand-over-offer.c), and
- * ends the exchange when the device state is complete (hand-over-commit.c).
- * Here is what begins and ends it.
+ * Called by migration.c, see hand-over-internal.h: the migration thread greets
+ * the destination and offers the RAM while the guest runs (hand-over-offer.c),
+ * and completes the exchange after the device state (hand-over-commit.c).
+ * This file begins and ends it.
  *
  * SPDX-License-Identifier: GPL-2.0-or-later
  */
@@ -106,7 +106,7 @@ bool hand_over_source_offer(MigrationState *s, Error **errp)
         return true;
     }
     if (!source) {
-        /* by the command migrate, mode set by its user */
+        /* started by the command migrate, with parameter mode set */
         source = source_new();
         hand_over_enter_stage(HAND_OVER_STAGE_CONNECT);
     }
@@ -133,7 +133,7 @@ bool hand_over_source_stopped(MigrationState *s, Error **errp)
     if (!hand_over_changes_none(errp)) {
         return false;
     }
-    /* it may have read the end of the stream before anybody here knows */
+    /* from now on it may have read the end of the stream at any time */
     source->streamed = true;
     hand_over_enter_stage(HAND_OVER_STAGE_SAVE);
     return hand_over_source_replays() || !arch || !arch->stopped ||
@@ -162,7 +162,7 @@ void hand_over_source_finish(MigrationState *s)
         return;
     }
     if (!hand_over_guest_is_lost()) {
-        /* the guest is here */
+        /* the guest is here, so the copy is not needed */
         hand_over_keep_end();
     }
     if (source->wire && !source->committed) {
@@ -175,18 +175,18 @@ void hand_over_source_finish(MigrationState *s)
         if (!hand_over_send_abort(source->wire, reason) && source->streamed &&
             !hand_over_peer_end(&source->peer)) {
             /*
-             * It has all that it needs, and would take the end of this process
-             * for its death, at any time: it does not know better.
+             * It has all that it needs, and when this process exits, at
+             * whatever time, it would take that for a crash and run the guest.
              */
-            error_report("process %" PRId64 " could be told neither that the "
-                         "guest stays here nor to end: do not let it go on",
-                         source->peer.pid);
+            error_report("process %" PRId64 " could neither be notified that "
+                         "the guest stays here nor be killed: do not let it "
+                         "go on", source->peer.pid);
         }
     }
     if (source->child) {
         /*
          * It does not have the guest, and never will.  The process that was
-         * started may have put itself into the background.
+         * started may have daemonized, so kill the peer as well.
          */
         how = hand_over_child_kill(source->child);
         if (source->peer.pidfd >= 0) {
@@ -194,7 +194,7 @@ void hand_over_source_finish(MigrationState *s)
             hand_over_peer_wait_death(&source->peer);
         }
     } else if (source->peer.pidfd >= 0 && source->committed) {
-        /* It may have had our disks: they are free when it is gone */
+        /* It may have opened our disks: they are free once it is gone */
         hand_over_peer_wait_death(&source->peer);
     }
     trace_hand_over_source_failed(HandOverStage_str(hand_over_stage()),
@@ -213,7 +213,7 @@ void hand_over_source_restore(MigrationState *s)
         source->released = false;
     }
     if (hand_over_guest_is_lost()) {
-        /* with what it has asked for, which is in the stream that is kept */
+        /* so are its requests: they are in the stream that is kept */
         hand_over_requests_drop();
     } else {
         hand_over_requests_here(runstate_is_live(s->vm_old_state));
@@ -226,11 +226,11 @@ void hand_over_source_cleanup(MigrationState *s)
         return;
     }
     if (source && source->child && !hand_over_guest_is_elsewhere()) {
-        /* only if the migration thread did not even begin */
+        /* only if the migration thread was never started */
         g_free(hand_over_child_kill(source->child));
     }
     if (hand_over_guest_is_lost() && runstate_check(RUN_STATE_FINISH_MIGRATE)) {
-        /* it was running, and does not again */
+        /* it was running, and can't be resumed */
         runstate_set(RUN_STATE_PAUSED);
     }
     if (hand_over_guest_is_elsewhere()) {
@@ -282,9 +282,10 @@ void hand_over_source_cancel(MigrationState *s)
 {
     QIOChannel *ioc = qemu_file_get_ioc(s->to_dst_file);
     /*
-     * Whatever the migration thread waits for, let it be over.  The way to
-     * the destination stays open for an "abort" once that has the whole stream;
-     * before, what is missing tells it (or hand_over_source_finish() ends it).
+     * Wake up the migration thread, whatever it waits for.  Once the
+     * destination has the whole stream, the connection to it must stay open
+     * for an "abort". Before that, an incomplete stream does (or
+     * hand_over_source_finish() kills the destination).
      */
     if (hand_over_stage() < HAND_OVER_STAGE_LOAD) {
         qemu_file_shutdown(s->to_dst_file);

@@ -1,5 +1,5 @@
 /*
- * Hand-over: what the parts of the source's half share
+ * Hand-over: internals shared by the files of the source's half
  *
  * SPDX-License-Identifier: GPL-2.0-or-later
  */
@@ -14,18 +14,18 @@
 #include "hand-over-wire.h"
 
 /*
- * What was asked for, and how far it has come.
+ * The request, and its progress.
  *
  * The main thread fills in the request before the migration thread starts,
  * and cleans up after it has ended.  In between the migration thread owns
- * all of it, but for what says otherwise.
+ * everything, except as noted.
  */
 typedef struct HandOverSource {
     HandOverOnSuccess on_success;
     int64_t timeout_ns;
     uint32_t downtime_ms;
     bool own_argv;
-    HandOverChild *child;       /* NULL: it was not started by us */
+    HandOverChild *child;       /* NULL if not started by this process */
 
     HandOverWire *wire;
     HandOverPeer peer;
@@ -35,7 +35,7 @@ typedef struct HandOverSource {
     bool streamed;              /* the peer may have all of the device state */
     bool silent;                /* the peer's end is closed */
     int peer_vm;                /* the peer's virtual machine, -1: none */
-    HandOverWire *unconfirmed;  /* where it is going to confirm the guest */
+    HandOverWire *unconfirmed;  /* on which the peer will confirm the guest */
 
     /* Protected by the BQL */
     bool committed;
@@ -43,13 +43,13 @@ typedef struct HandOverSource {
 } HandOverSource;
 
 /*
- * The guest runs: meet the destination, and offer it the guest's RAM.  True: it
- * has adopted all of it.
+ * The guest runs: greet the destination, and offer it the guest's RAM.  True:
+ * the destination has adopted all of it.
  */
 bool hand_over_offer(HandOverSource *src, MigrationState *s, Error **errp);
 
 /*
- * The stream is complete: tell the destination to take the guest, and find out
+ * The stream is complete: tell the destination to take the guest, and determine
  * whether it has.  See hand_over_source_commit().
  */
 bool hand_over_commit(HandOverSource *src, MigrationState *s, Error **errp);

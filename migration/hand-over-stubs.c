@@ -1,5 +1,5 @@
 /*
- * Hand-over: for hosts which have no memfd and no pidfd
+ * Hand-over: stubs for hosts without memfd and pidfd
  *
  * SPDX-License-Identifier: GPL-2.0-or-later
  */

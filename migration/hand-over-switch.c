@@ -1,14 +1,14 @@
 /*
- * Hand-over: the one that an ordinary migration turns into
+ * Hand-over: turn an ordinary migration into a hand-over
  *
- * Management tools know the command migrate, and no other.  A guest that can't
- * leave in any other way, or for which capability hand-over is set, goes by a
- * hand-over where the migration's channel is a UNIX socket to a QEMU on this
- * host that can take it.  Whether it can is asked on the return path
- * (migration/probe.c): a destination that knows nothing of this gets an ordinary
- * migration stream, of which it has read no more than the beginning.  So does
- * one that a descriptor does not reach: somebody may stand between the two who
- * passes on bytes.
+ * Management tools only know the command migrate.  A guest that can't leave in
+ * any other way, or for which capability hand-over is set, is handed over if
+ * the migration's channel is a UNIX socket to a QEMU on this host that
+ * supports it. Whether it does is determined by pings (migration/probe.c).  A
+ * destination that does not support hand-overs gets an ordinary migration
+ * stream, of which it has read only the beginning by then.  So does one that
+ * descriptors do not reach, because a program that forwards only bytes is in
+ * between.
  *
  * SPDX-License-Identifier: GPL-2.0-or-later
  */
@@ -28,8 +28,8 @@
 #include "trace.h"
 
 /*
- * What the migration that begins is to become.  The main thread decides, before
- * the migration thread is there to read it.
+ * What the current migration is to become.  Set by the main thread before the
+ * migration thread, which reads it, is started.
  */
 static enum {
     ORDINARY,
@@ -116,7 +116,8 @@ static bool decide(MigrationState *s, bool *hand_over, Error **errp)
     migration_probe_wait(s);
     if (!migration_probe_can_take_over()) {
         if (policy == HAND_OVER_IF_POSSIBLE) {
-            trace_hand_over_ordinary("the destination can't, or is elsewhere");
+            trace_hand_over_ordinary("the destination can't take it, or is on "
+                                     "another host");
             return true;
         }
         error_setg(errp, "this guest can only be handed over, and the "
@@ -130,7 +131,7 @@ static bool decide(MigrationState *s, bool *hand_over, Error **errp)
         trace_hand_over_ordinary("no descriptor came through the channel");
         return true;
     }
-    /* one of a former version does not tell: the exchange will */
+    /* an older destination does not know the question: just try */
     if (pass == MIGRATION_PROBE_PASS_BYTES) {
         error_setg(errp, "this guest can only be handed over, and no "
                    "descriptor comes through the UNIX socket: expected one "
@@ -158,8 +159,8 @@ static void decided_bh(void *opaque)
 }
 
 /*
- * The migration's mode is known only now.  Those who wait for a migration of that
- * mode to begin hear of it here, as always in the main loop.
+ * The migration's mode is known only now, so call the setup notifiers for that
+ * mode here; as always, in the main loop.
  */
 static bool notify_decided(MigrationState *s, Error **errp)
 {

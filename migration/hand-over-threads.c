@@ -1,9 +1,9 @@
 /*
- * Hand-over: where threads run
+ * Hand-over: thread placement
  *
- * A QEMU that the hand-over starts begins with one thread, whose CPUs and
- * scheduling all others get.  An operator may have placed the source's one by
- * one.
+ * A QEMU that the hand-over starts begins with one thread, whose CPU affinity
+ * and scheduling all others inherit.  In the source, an operator may have
+ * placed each thread individually.
  *
  * SPDX-License-Identifier: GPL-2.0-or-later
  */
@@ -18,7 +18,7 @@
 #include "system/iothread.h"
 #include "hand-over-threads.h"
 
-/* More CPUs than any kernel has been built for */
+/* More CPUs than any kernel supports */
 #define CPUS_MAX 65536
 
 typedef void ThreadFunc(char *name, pid_t tid, void *opaque);
@@ -41,7 +41,7 @@ static int call_iothread(Object *obj, void *opaque)
     return 0;
 }
 
-/* @func gets the names by which both ends know a thread, and frees them */
+/* @func gets a thread's name, the same at both ends, and has to free it */
 static void thread_foreach(ThreadFunc *func, void *opaque)
 {
     ThreadCall call = { .func = func, .opaque = opaque };
@@ -55,7 +55,7 @@ static void thread_foreach(ThreadFunc *func, void *opaque)
     object_child_foreach(object_get_objects_root(), call_iothread, &call);
 }
 
-/* As taskset(1) has it: "0-3,8".  NULL with errno set on failure. */
+/* In the format of taskset(1): "0-3,8".  NULL with errno set on failure. */
 static char *cpus_get(pid_t tid)
 {
     g_autoptr(GString) list = g_string_new(NULL);
@@ -121,7 +121,7 @@ static int cpus_set(pid_t tid, const char *list)
     return ret;
 }
 
-/* What @tid has now; NULL if the kernel does not tell */
+/* Current placement of @tid; NULL if it can't be determined */
 static HandOverThread *thread_get(const char *name, pid_t tid)
 {
     HandOverThread *thread;

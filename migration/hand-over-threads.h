@@ -1,5 +1,5 @@
 /*
- * Hand-over: where threads run
+ * Hand-over: thread placement
  *
  * SPDX-License-Identifier: GPL-2.0-or-later
  */
@@ -10,15 +10,14 @@
 #include "qapi/qapi-types-hand-over.h"
 
 /*
- * Source, BQL held: on which of the host's CPUs, and how, the main thread,
- * vCPUs and I/O threads run.  To be freed with
- * qapi_free_HandOverThreadList().
+ * Source, BQL held: CPU affinity and scheduling of the main thread, vCPUs and
+ * I/O threads.  To be freed with qapi_free_HandOverThreadList().
  */
 HandOverThreadList *hand_over_threads(void);
 
 /*
- * Destination, all of its threads started: have them run likewise.  What the
- * kernel refuses is reported, not fatal.
+ * Destination, all of its threads started: apply the same to them.  If the
+ * kernel refuses something, that is reported, but not fatal.
  */
 void hand_over_threads_apply(const HandOverThreadList *threads);
 

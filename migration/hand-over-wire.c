@@ -105,7 +105,7 @@ bool hand_over_send(HandOverWire *wire, const HandOverMessage *msg, int fd,
     if (qio_channel_writev_full_all(wire->ioc, iov, ARRAY_SIZE(iov), &fd,
                                     fd >= 0, 0, &err) < 0) {
         if (errno == EPIPE || errno == ECONNRESET) {
-            /* Whether it is met here or by a read is chance */
+            /* The same error as if a read had noticed it first */
             error_free(err);
             error_setg(errp, "cannot send '%s': the %s closed the connection",
                        HandOverMessageType_str(msg->type), wire->peer);
@@ -198,7 +198,7 @@ HandOverMessage *hand_over_parse_body(const char *body, size_t length,
     QObject *obj;
     Visitor *v;
 
-    /* the JSON parser would stop there, and not see the rest */
+    /* the JSON parser would stop at the NUL, and ignore the rest */
     if (strlen(json) != length) {
         error_setg(errp, "hand-over message with a NUL at byte %zu",
                    strlen(json));
@@ -219,7 +219,7 @@ HandOverMessage *hand_over_parse_body(const char *body, size_t length,
     return msg;
 }
 
-/* Wait until the socket can be read; false with @errp set at the deadline */
+/* Wait until the socket is readable; false with @errp set at the deadline */
 static bool coroutine_mixed_fn wire_wait(HandOverWire *wire, int64_t deadline,
                                          Error **errp)
 {
@@ -266,9 +266,10 @@ GArray *hand_over_fds_new(void)
 }
 
 /*
- * Read @len bytes, and the descriptor that comes with them into @fd: NULL where
- * none may come.  One too many is the end of it: nothing is collected.
- * @eof: as for hand_over_recv(); NULL inside of a message.
+ * Read @len bytes, and the descriptor that comes with them into @fd, which is
+ * NULL if none may come.  A surplus descriptor is an error, so that a peer
+ * can't make this process accumulate them.
+ * @eof: as for hand_over_recv(); NULL inside a message.
  */
 static bool coroutine_mixed_fn
 wire_read(HandOverWire *wire, void *buf, size_t len, int64_t deadline,
@@ -288,7 +289,7 @@ wire_read(HandOverWire *wire, void *buf, size_t len, int64_t deadline,
         }
         ret = qio_channel_readv_full(wire->ioc, &iov, 1, &got, &ngot, 0, &err);
         if (ret == -1 && errno == ECONNRESET) {
-            /* It has closed its end, with something of ours unread there */
+            /* It has closed its end without reading all that we have sent */
             error_free(err);
             ret = 0;
         }
@@ -375,8 +376,8 @@ hand_over_recv(HandOverWire *wire, HandOverMessageType type, int64_t deadline,
                          header.length);
 
     if (msg->type != type &&
-               (msg->type == HAND_OVER_MESSAGE_TYPE_REFUSED ||
-                msg->type == HAND_OVER_MESSAGE_TYPE_ABORT)) {
+        (msg->type == HAND_OVER_MESSAGE_TYPE_REFUSED ||
+         msg->type == HAND_OVER_MESSAGE_TYPE_ABORT)) {
         wire->refused = true;
         error_setg(errp, "the %s gave up: %s", wire->peer,
                    msg->u.refused.reason);

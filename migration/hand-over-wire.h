@@ -35,23 +35,24 @@
  * "commit", "abort"; the sender of either has let go of what it held, and
  * the other side goes on as if nothing had happened.
  *
- * Who has the guest, when an end of the socket closes without a word?
+ * Which process has the guest when the connection closes without a message, as
+ * seen by the
  *
- *   source       until it has sent "commit": the source.  From there on until
+ *   source       Until it has sent "commit": the source.  From then on until
  *                it reads "done": the source as well, but only once the
  *                destination is proven dead (its pidfd): the destination
  *                never runs the guest before it has written "done".
- *                From "done" on: the destination; but as long as it has
- *                not written "confirmed" (it was started with -S, say), and is
- *                proven dead, the source again, if that stayed.
- *                A protected guest may be gone then, into the machine of a
+ *                From "done" on: the destination.  But if the destination is
+ *                proven dead before it has written "confirmed" (because it was
+ *                started with -S, say), the source again, if it has stayed.
+ *                A protected guest may then be in the virtual machine of a
  *                dead destination: that is why the source was given its
  *                descriptor.  It keeps the device state, and offers it with
  *                that machine to the next destination.
- *   destination  until it has loaded everything: the source.  From there on
+ *   destination  Until it has loaded everything: the source.  From then on
  *                until "commit": the destination, but only once the source
- *                is proven dead; a source that lives took the guest back.
- *                From "commit" on: the destination.
+ *                is proven dead; a source that is alive has taken the guest
+ *                back.  From "commit" on: the destination.
  *
  * A message is a header of HAND_OVER_HEADER_SIZE bytes, big endian, and a
  * body of JSON, a HandOverMessage of qapi/hand-over.json:
@@ -62,10 +63,10 @@
  *   8  u32 length     of the body, in bytes; at most HAND_OVER_BODY_MAX
  *
  * Versions: up to and including "hello" everything is version 1, forever.
- * "hello" tells the newest version its sender speaks; from there on both
- * speak the lower one.  A member may be added to a message in a new version,
- * as an optional one; a sender leaves it out when it speaks an older one,
- * because a receiver refuses what it does not know.
+ * "hello" has the newest version that its sender supports; from there on both
+ * use the lower one.  A new version may add a member to a message, as an
+ * optional one; a sender omits it when an older version is in use, because a
+ * receiver refuses members that it does not know.
  */
 
 #ifndef MIGRATION_HAND_OVER_WIRE_H
@@ -88,13 +89,13 @@ typedef struct HandOverHeader {
 /*
  * One end of the exchange.
  *
- * @ioc: the socket; referenced.  Blocking where no coroutine reads from it.
- * @version: what is spoken
+ * @ioc: the socket; referenced.  Blocking unless a coroutine reads from it.
+ * @version: the version in use
  * @greeted: "hello" was sent
- * @peer_version: the newest that the peer speaks, 0: it has not said "hello"
- * @peer: for messages: "source" or "destination"
- * @closed: the peer has closed its end, at a message's boundary or not
- * @refused: it has said "refused" or "abort"
+ * @peer_version: the newest that the peer supports, 0 before its "hello"
+ * @peer: for error messages: "source" or "destination"
+ * @closed: the peer has closed its end, whether at a message boundary or not
+ * @refused: the peer has sent "refused" or "abort"
  */
 typedef struct HandOverWire {
     QIOChannel *ioc;
@@ -108,8 +109,8 @@ typedef struct HandOverWire {
 
 HandOverWire *hand_over_wire_new(QIOChannel *ioc, const char *peer);
 /*
- * Another wire over the socket of @wire, which stays open when that is closed.
- * NULL if there can't be one.
+ * Another wire over the socket of @wire, which stays usable when @wire is
+ * freed.  NULL on failure.
  */
 HandOverWire *hand_over_wire_dup(const HandOverWire *wire);
 
@@ -118,18 +119,18 @@ G_DEFINE_AUTOPTR_CLEANUP_FUNC(HandOverWire, hand_over_wire_free)
 
 /*
  * Send @msg, with descriptor @fd (-1: none; stays the caller's).
- * Returns false with @errp set where the message can't be sent whole.
+ * Returns false with @errp set if the message can't be sent completely.
  */
 bool hand_over_send(HandOverWire *wire, const HandOverMessage *msg, int fd,
                     Error **errp);
 
-/* As above, for the messages that are nothing but their type */
+/* As above, for messages that have no members but their type */
 bool hand_over_send_type(HandOverWire *wire, HandOverMessageType type,
                          Error **errp);
 
 /*
- * "abort", without waiting for a peer that does not read: false where it could
- * not be sent whole.
+ * Send "abort", without waiting for a peer that does not read.  False if it
+ * could not be sent completely.
  */
 bool hand_over_send_abort(HandOverWire *wire, const char *reason);
 
@@ -142,13 +143,13 @@ bool hand_over_send_reason(HandOverWire *wire, HandOverMessageType type,
  * yields while there is nothing to read, elsewhere it blocks.
  *
  * @deadline: in ns of QEMU_CLOCK_REALTIME, or -1.  Not for coroutines.
- * @fd: where the descriptor of the message goes (ownership passes to the
- *      caller); NULL where the message must not have one.
- * @eof: set to true where the peer closed the connection at a message's
- *       boundary; may be NULL.
+ * @fd: set to the descriptor of the message (ownership passes to the caller);
+ *      NULL if the message must not have one.
+ * @eof: set to true if the peer closed the connection at a message boundary;
+ *       may be NULL.
  *
  * Returns the message, to be freed with qapi_free_HandOverMessage(), or NULL
- * with @errp set: to the peer's own words where it refused or gave up.
+ * with @errp set.  If the peer refused or gave up, @errp has its reason.
  */
 HandOverMessage *coroutine_mixed_fn
 hand_over_recv(HandOverWire *wire, HandOverMessageType type, int64_t deadline,
@@ -158,9 +159,9 @@ hand_over_recv(HandOverWire *wire, HandOverMessageType type, int64_t deadline,
 GArray *hand_over_fds_new(void);
 
 /*
- * Parts of the above for whom bytes don't come from a socket.
- * Returns false, or NULL, with @errp set if they are no header, no message.
- * @body needs no terminator.
+ * Parts of the above, for callers whose data does not come from a socket.
+ * Return false or NULL with @errp set if it is not a valid header or message.
+ * @body need not be terminated.
  */
 bool hand_over_parse_header(const uint8_t *buf, uint16_t version,
                             HandOverHeader *header, Error **errp);

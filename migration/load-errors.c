@@ -1,5 +1,5 @@
 /*
- * What is reported while a migration is loaded
+ * Errors reported while a migration is loaded
  *
  * SPDX-License-Identifier: GPL-2.0-or-later
  */
@@ -10,26 +10,29 @@
 #include "qapi/error.h"
 #include "load-errors.h"
 
-static GString *words;
+static GString *errors;
 
-/* Who loads has the BQL, which guards the words; others may report, too */
+/*
+ * The thread that loads holds the BQL, which protects @errors.  Errors
+ * reported by other threads are ignored.
+ */
 static void note(const char *msg, void *opaque)
 {
     if (!bql_locked()) {
         return;
     }
-    if (words->len) {
-        g_string_append(words, "; ");
+    if (errors->len) {
+        g_string_append(errors, "; ");
     }
-    g_string_append(words, msg);
+    g_string_append(errors, msg);
 }
 
 void load_errors_begin(void)
 {
-    if (!words) {
-        words = g_string_new(NULL);
+    if (!errors) {
+        errors = g_string_new(NULL);
     }
-    g_string_truncate(words, 0);
+    g_string_truncate(errors, 0);
     error_report_set_listener(note, NULL);
 }
 
@@ -37,13 +40,13 @@ void load_errors_append(Error **err)
 {
     Error *appended = NULL;
 
-    if (!words || !words->len) {
+    if (!errors || !errors->len) {
         return;
     }
-    error_setg(&appended, "%s: %s", error_get_pretty(*err), words->str);
+    error_setg(&appended, "%s: %s", error_get_pretty(*err), errors->str);
     error_free(*err);
     *err = appended;
-    g_string_truncate(words, 0);
+    g_string_truncate(errors, 0);
 }
 
 void load_errors_end(void)

@@ -1,5 +1,5 @@
 /*
- * The other end of an outgoing migration
+ * Capabilities of an outgoing migration's destination
  *
  * SPDX-License-Identifier: GPL-2.0-or-later
  */
@@ -20,16 +20,16 @@
 
 #define PING 0x68616e64
 /*
- * The answer of who knows: this, and below it a mark of the host on which it
- * could take a hand-over on the channel that was asked on; 0 if it could not.
+ * The answer of a QEMU that knows the question.  The low bits identify the host
+ * on which it can take a hand-over over the same channel; 0 if it can't.
  */
 #define PONG      0x6e000000
 #define PONG_HOST 0x00ffffff
 /*
- * A second question, to who has given that answer: does a descriptor come
- * through?  Somebody who only passes bytes on may stand in between, on the same
- * host.  Who knows the question answers with another value, which a descriptor
- * goes with if the channel can have one.
+ * A second question, sent if that was the answer: do descriptors come through?
+ * There may be a program in between, on the same host, that forwards only
+ * bytes.  A QEMU that knows the question answers with another value, along with
+ * a descriptor if the channel supports that.
  */
 #define PING_PASS 0x70617373
 #define PONG_PASS 0x50415353
@@ -59,7 +59,7 @@ bool migration_probe_wants_return_path(MigrationState *s)
 {
     QIOChannel *ioc = qemu_file_get_ioc(s->to_dst_file);
 
-    /* A hand-over and COLO have answers of their own; others stay here */
+    /* A hand-over and COLO get answers in other ways; snapshots stay here */
     return migrate_mode() == MIG_MODE_NORMAL && !migrate_colo() &&
            !migrate_background_snapshot() && guest && guest->needs_answer() &&
            (object_dynamic_cast(OBJECT(ioc), TYPE_QIO_CHANNEL_SOCKET) ||
@@ -86,8 +86,8 @@ uint32_t migration_probe_ping(void)
 }
 
 /*
- * This host, until it is booted again; 0 if that can't be told.  A UNIX socket
- * may be forwarded to another host.
+ * Identifies this host until its next boot; 0 if unknown.  Needed because a
+ * UNIX socket may be forwarded to another host.
  */
 static uint32_t host_mark(void)
 {
@@ -168,7 +168,7 @@ MigrationDestination migration_destination(void)
         return MIGRATION_DESTINATION_ONE_WAY;
     }
     if (migrate_mode() == MIG_MODE_HAND_OVER) {
-        /* who does not know it refuses, and the guest stays */
+        /* a destination that does not know the sections refuses the guest */
         return MIGRATION_DESTINATION_NESTED_STATE;
     }
     if (!s->rp_state.rp_thread_created) {

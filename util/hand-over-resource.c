@@ -2,11 +2,11 @@
  * What two QEMUs on one host can't hold at the same time
  *
  * A listening socket is passed on as it is, with the clients that wait in
- * its backlog.  To hold two of its descriptors is no problem, but only one
- * process may accept: in the other one the socket is held, and who listens
- * there (QIONetListener, which monitors, character devices and VNC servers
- * use) does not poll it.  There is nothing else that a client could connect
- * to.
+ * its backlog.  Both processes may have a descriptor of it, but only one may
+ * accept clients: in the other one the socket is "held", which means that its
+ * listener (QIONetListener, used by monitors, character devices and VNC
+ * servers) does not poll it.  There is nothing else that a client could
+ * connect to.
  *
  * SPDX-License-Identifier: GPL-2.0-or-later
  */
@@ -76,9 +76,9 @@ void hand_over_inherit_begin(void)
 #ifdef CONFIG_LINUX
 
 /*
- * Who listens.
+ * A listener of this process.
  *
- * @released: source: another process may have it
+ * @released: source: another process may accept on it
  */
 typedef struct Listener {
     int fd;
@@ -89,11 +89,11 @@ typedef struct Listener {
 } Listener;
 
 /*
- * Destination: a socket of the source's, from when it comes until all is
+ * Destination: a socket of the source's, from its arrival until everything is
  * taken.
  *
  * @source_fd: its number in the source
- * @claimed: somebody here is going to listen on it
+ * @claimed: this process is going to listen on it
  */
 typedef struct Inherited {
     int fd;
@@ -102,14 +102,14 @@ typedef struct Inherited {
 } Inherited;
 
 /*
- * The lists are changed by the main thread; others (monitors' I/O thread, who
- * resolves names) look something up.
+ * The lists are changed by the main thread only; other threads (the monitors'
+ * I/O thread, threads that resolve names) look things up.
  */
 static QemuMutex listeners_lock;
 static QTAILQ_HEAD(, Listener) listeners = QTAILQ_HEAD_INITIALIZER(listeners);
-static GPtrArray *collected;    /* NULL where one has been closed since */
+static GPtrArray *collected;    /* an entry is NULL if closed since */
 static GArray *inherited;
-static GArray *reserved;        /* numbers that hold nothing yet */
+static GArray *reserved;        /* numbers with a placeholder */
 
 static void __attribute__((constructor)) listeners_init(void)
 {
@@ -202,7 +202,7 @@ bool hand_over_listener_owns_path(int fd)
     return true;
 }
 
-/* Not with the lock: what is called looks up who is held */
+/* Lock not held, because the callbacks call hand_over_listener_is_held() */
 static void listeners_changed(void)
 {
     Listener *l, *tmp;
@@ -352,7 +352,7 @@ static bool number_is_reserved(int fd)
     return false;
 }
 
-/* Free number @fd, if it is one that was inherited, or *@sock */
+/* Free number @fd if an inherited socket or *@sock has it, by moving that */
 static void number_vacate(int fd, int *sock)
 {
     int *at = *sock == fd ? sock : NULL;
@@ -363,7 +363,7 @@ static void number_vacate(int fd, int *sock)
             at = &inherited_at(i)->fd;
         }
     }
-    /* as long as it is open its own number is not free */
+    /* at a new number, because @fd is still open */
     moved = at ? fcntl(fd, F_DUPFD_CLOEXEC, STDERR_FILENO + 1) : -1;
     if (moved >= 0) {
         close(fd);
@@ -381,7 +381,7 @@ void hand_over_inherit_numbers(int *sock)
             continue;
         }
         number_vacate(number, sock);
-        /* One that is something else's now stays that: it is named by nobody */
+        /* Leave a number alone that another file has: @argv does not name it */
         if ((number_is_reserved(number) || fcntl(number, F_GETFD) < 0) &&
             dup3(in->fd, number, O_CLOEXEC) == number) {
             close(in->fd);
@@ -394,7 +394,7 @@ void hand_over_inherit_numbers(int *sock)
     g_array_set_size(reserved, 0);
 }
 
-/* Are these two names of one file? */
+/* Do both names refer to the same file? */
 static bool same_file(const char *a, const char *b)
 {
     struct stat sa, sb;
@@ -403,7 +403,7 @@ static bool same_file(const char *a, const char *b)
            sa.st_dev == sb.st_dev && sa.st_ino == sb.st_ino;
 }
 
-/* Is @in bound to @sa, or, if that has one, to one of @more ports after it? */
+/* Is @in bound to @sa, or to one of @more ports after it, if @sa has a port? */
 static bool inherited_is_at(const Inherited *in, const struct sockaddr *sa,
                             socklen_t salen, uint16_t more)
 {
@@ -445,11 +445,11 @@ static bool inherited_is_at(const Inherited *in, const struct sockaddr *sa,
         if (len == salen && !memcmp(&own, sa, len)) {
             return true;
         }
-        /* a path can be spelt in many ways */
+        /* different paths may refer to the same socket */
         return sa->sa_family == AF_UNIX && *own.un.sun_path &&
                *un->sun_path && same_file(own.un.sun_path, un->sun_path);
     }
-    /* any port will do where none is asked for */
+    /* any port will do if none is requested */
     return !port || (own_port >= port && own_port - port <= more);
 }
 
@@ -505,7 +505,7 @@ static int inherit_unix(const UnixSocketAddress *addr)
     if (!len || len + 1 > sizeof(un.sun_path)) {
         return -1;
     }
-    /* as unix_listen_saddr() does */
+    /* as in unix_listen_saddr() */
     if (abstract) {
         memcpy(un.sun_path + 1, addr->path, len);
         salen = tight ? offsetof(struct sockaddr_un, sun_path) + 1 + len
@@ -665,7 +665,7 @@ bool hand_over_resources_release(const uint32_t *claimed, size_t n_claimed,
         if (!ok) {
             break;
         }
-        /* what fails half way has to be restored as well */
+        /* even if it fails halfway, it has to be restored */
         res->released = true;
         if (res->ops->release) {
             ok = res->ops->release(res->opaque, errp);

@@ -19,7 +19,7 @@
 #include <nettle/memops.h>
 
 #define SEV_CURVE_P384 2
-/* What a signature covers: all before the first one */
+/* A signature covers everything before the first signature */
 #define SEV_CERT_SIGNED offsetof(SevCert, sig)
 
 static void sev_random(void *opaque, size_t len, uint8_t *buf)
@@ -27,7 +27,7 @@ static void sev_random(void *opaque, size_t len, uint8_t *buf)
     qcrypto_random_bytes(buf, len, &error_fatal);
 }
 
-/* Numbers are little endian in what the firmware exchanges */
+/* Numbers are little endian in the firmware's data structures */
 static void sev_put_number(uint8_t *to, const mpz_t n)
 {
     uint8_t be[SEV_COORD_SIZE];
@@ -74,7 +74,7 @@ void sev_ec_generate(SevEcKey *key)
     ecc_scalar_clear(&scalar);
 }
 
-/* The public key in @cert; false if it is not one */
+/* The public key in @cert; false if it is not valid */
 static bool sev_cert_point(struct ecc_point *point, const SevCert *cert)
 {
     mpz_t x, y;

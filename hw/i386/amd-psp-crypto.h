@@ -94,14 +94,14 @@ enum {
 /* A new random key */
 void sev_ec_generate(SevEcKey *key);
 
-/* @cert: for @key and @usage, with nobody's signature */
+/* Set @cert to one for @key and @usage, without signatures */
 void sev_cert_make(SevCert *cert, const SevEcKey *key, uint32_t usage);
-/* Sign with @key, whose certificate is of @usage; @n: which signature, 0 or 1 */
+/* Sign with @key, whose certificate has @usage; @n: which signature, 0 or 1 */
 void sev_cert_sign(SevCert *cert, unsigned n, const SevEcKey *key,
                    uint32_t usage);
-/* Whether one of the signatures of @cert is by the key in @issuer */
+/* Whether one of the signatures of @cert was made with the key in @issuer */
 bool sev_cert_verify(const SevCert *cert, const SevCert *issuer);
-/* Whether @cert is well formed, and of @usage */
+/* Whether @cert is well formed, and has @usage */
 bool sev_cert_valid(const SevCert *cert, uint32_t usage);
 
 #define SEV_KEY_SIZE 16
@@ -118,7 +118,7 @@ typedef struct QEMU_PACKED SevSession {
 } SevSession;
 QEMU_BUILD_BUG_ON(sizeof(SevSession) != 128);
 
-/* What a guest's owner and the platform share */
+/* Keys shared by a guest's owner and the platform */
 typedef struct SevTransportKeys {
     uint8_t tek[SEV_KEY_SIZE];
     uint8_t tik[SEV_KEY_SIZE];
@@ -132,7 +132,7 @@ SevStatus sev_session_open(SevTransportKeys *keys, const SevEcKey *pdh,
                            const SevCert *owner, const SevSession *session,
                            uint32_t policy);
 
-/* LAUNCH_MEASURE: @digest is of all that was launched */
+/* LAUNCH_MEASURE: @digest covers everything that was launched */
 void sev_measure(uint8_t mac[SEV_MAC_SIZE], const SevTransportKeys *keys,
                  uint32_t policy, const uint8_t digest[SHA256_DIGEST_SIZE],
                  const uint8_t nonce[SEV_NONCE_SIZE]);

@@ -3,10 +3,10 @@
  *
  * SPDX-License-Identifier: GPL-2.0-or-later
  *
- * The state of the SEV firmware, and how a command is found and carried out:
- * the platform's commands are in amd-psp-platform.c, the guests' in
- * amd-psp-guest.c.  States and status codes are those of the Secure Encrypted
- * Virtualization API, publication 55766, revision 3.24.
+ * The state of the SEV firmware, and the dispatch of commands: platform
+ * commands are in amd-psp-platform.c, guest commands in amd-psp-guest.c.
+ * States and status codes are those of the Secure Encrypted Virtualization API,
+ * publication 55766, revision 3.24.
  */
 
 #include "qemu/osdep.h"
@@ -17,7 +17,7 @@
 #include "tcg/sev_es.h"
 #include "amd-psp-firmware.h"
 
-/* Bytes of a command's buffer that a command here has at most */
+/* Maximum size of a command buffer, in bytes */
 #define SEV_MAX_BUFFER          128
 
 SevStatus psp_output(uint64_t addr, void *len_le, const void *buf,

@@ -33,24 +33,24 @@ typedef struct SevGuest {
     QTAILQ_ENTRY(SevGuest) next;
 } SevGuest;
 
-/* What outlives SHUTDOWN; INIT_EX gives it to the host to keep */
+/* State that survives SHUTDOWN; with INIT_EX, it is stored by the host */
 typedef struct SevIdentity {
     SevEcKey pek;
-    SevEcKey oca;               /* not used where an owner's is imported */
+    SevEcKey oca;               /* not used if an owner's is imported */
     SevEcKey pdh;
     SevCert pek_cert;
     SevCert oca_cert;
-    uint32_t owned;             /* by somebody outside */
+    uint32_t owned;             /* by an external owner */
 } SevIdentity;
 
-/* The firmware: under the lock, as queries read it at any time */
+/* The firmware's state; locked, because queries may read it at any time */
 typedef struct SevFirmware {
     QemuMutex lock;
     SevPlatformState state;
     bool config_es;
     QTAILQ_HEAD(, SevGuest) guests;
     uint32_t next_handle;
-    bool *asid_dirty;           /* was DEACTIVATEd, and no DF_FLUSH since */
+    bool *asid_dirty;           /* DEACTIVATEd, with no DF_FLUSH since */
     uint64_t nv_address;        /* 0: none */
     SevIdentity identity;
     bool has_identity;
@@ -59,15 +59,15 @@ typedef struct SevFirmware {
 } SevFirmware;
 
 /*
- * What the device calls
+ * Called by the device
  */
 
 void sev_firmware_init(SevFirmware *fw);
 void sev_firmware_destroy(SevFirmware *fw);
 
 /*
- * Give the chip its key and its ID; the machine must have processors with SEV
- * by then.  sev_firmware_power_off() frees what this has allocated.
+ * Generate the chip's key and ID; the machine must already have processors with
+ * SEV.  sev_firmware_power_off() frees what this has allocated.
  */
 void sev_firmware_power_on(SevFirmware *fw);
 void sev_firmware_power_off(SevFirmware *fw);
@@ -85,7 +85,7 @@ SevPlatformInfo *sev_firmware_query(SevFirmware *fw);
 
 typedef struct SevCommand {
     uint16_t id;
-    uint8_t states;             /* of the platform */
+    uint8_t states;             /* platform states in which it is valid */
     uint16_t len;               /* of the buffer */
     const char *name;
     SevStatus (*run)(SevFirmware *fw, SevGuest *g, void *buf);
@@ -103,7 +103,7 @@ SevStatus sev_command_run(SevFirmware *fw, const SevCommand *cmd,
                           uint64_t addr);
 
 /*
- * What the firmware's own files share
+ * Internals shared by the firmware's own files
  */
 
 /* The commands; each table ends with an entry that has no name */
@@ -124,11 +124,11 @@ static inline bool psp_write(uint64_t addr, const void *buf, size_t len)
     return sev_memory_write(addr, buf, len, SEV_KEY_NONE);
 }
 
-/* Buffers are packed: a member's address may be an odd one */
+/* Buffers are packed, so members may be unaligned */
 #define CMD_LEN(cmd, member) \
     ((void *)(cmd) + offsetof(typeof(*(cmd)), member))
 
-/* A buffer for output: the caller learns how long it must be, at least */
+/* Write to an output buffer; reports the required size to the guest */
 SevStatus psp_output(uint64_t addr, void *len_le, const void *buf,
                      uint32_t len);
 

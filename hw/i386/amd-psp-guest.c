@@ -15,7 +15,7 @@
 #include "amd-psp-firmware.h"
 
 #define SEV_MAX_GUESTS          1024
-/* What is processed at a time of what may be large */
+/* Large data are processed in chunks of this size */
 #define SEV_CHUNK               (64 * KiB)
 #define SEV_MAX_SECRET          (16 * KiB)
 
@@ -119,7 +119,7 @@ static SevStatus cmd_activate(SevFirmware *fw, SevGuest *g, void *buf)
     if (g->asid) {
         return SEV_ACTIVE;
     }
-    /* the lower ones are for guests with SEV-ES */
+    /* lower ASIDs are for guests with SEV-ES */
     if (!asid || asid > sev_memory_asids() ||
         (asid < sev_memory_min_asid()) != !!(g->policy & SEV_POLICY_ES)) {
         return SEV_INVALID_ASID;
@@ -179,7 +179,7 @@ typedef struct QEMU_PACKED SevLaunchUpdate {
     uint32_t len;
 } SevLaunchUpdate;
 
-/* A guest's memory as a command gives it */
+/* Check a range of guest memory given to a command */
 static SevStatus sev_guest_range(SevGuest *g, uint64_t addr, uint64_t len)
 {
     if (!g->asid) {
@@ -210,7 +210,7 @@ static SevStatus sev_launch_update(SevGuest *g, uint64_t addr, uint64_t len)
     while (len) {
         size_t n = MIN(len, SEV_CHUNK);
 
-        /* sev_guest_range() has found it to be RAM */
+        /* sev_guest_range() has checked that it is RAM */
         if (!psp_read(addr, chunk, n) ||
             !sev_memory_write(addr, chunk, n, g->key)) {
             return SEV_INVALID_ADDRESS;
@@ -269,7 +269,7 @@ static SevStatus cmd_launch_measure(SevFirmware *fw, SevGuest *g, void *buf)
         return SEV_INVALID_GUEST_STATE;
     }
     qcrypto_random_bytes(out.nonce, sizeof(out.nonce), &error_fatal);
-    /* who only asks for the length will come again */
+    /* a caller that only queried the length will call again */
     launched = g->launched;
     sha256_digest(&launched, sizeof(digest), digest);
     sev_measure(out.mac, &g->transport, g->policy, digest, out.nonce);

@@ -58,7 +58,7 @@ static void sev_nv_digest(SevNv *nv, uint8_t *digest)
     sha256_digest(&ctx, SHA256_DIGEST_SIZE, digest);
 }
 
-/* What INIT_EX was given memory for is kept up to date there */
+/* Update the non-volatile data in the memory given to INIT_EX */
 static SevStatus sev_nv_save(SevFirmware *fw)
 {
     g_autofree SevNv *nv = g_new0(SevNv, 1);
@@ -301,7 +301,7 @@ static SevStatus cmd_pdh_cert_export(SevFirmware *fw, SevGuest *g, void *buf)
     sev_cert_sign(&pdh, 0, &id->pek, SEV_CERT_PEK);
     chain[0] = id->pek_cert;
     chain[1] = id->oca_cert;
-    /* a real chip's is signed by AMD, on request, not by the chip */
+    /* a real chip's is signed by AMD on request, not by the chip */
     sev_cert_make(&chain[2], &fw->cek, SEV_CERT_CEK);
 
     pdh_status = psp_output(le64_to_cpu(cmd->pdh_address),
@@ -320,7 +320,7 @@ static SevStatus cmd_df_flush(SevFirmware *fw, SevGuest *g, void *buf)
 static SevStatus cmd_get_id(SevFirmware *fw, SevGuest *g, void *buf)
 {
     SevBuffer *cmd = buf;
-    /* of the sockets 0 and 1; the latter is empty */
+    /* for sockets 0 and 1; the latter is empty */
     uint8_t id[2 * sizeof(fw->chip_id)] = { 0 };
 
     memcpy(id, fw->chip_id, sizeof(fw->chip_id));

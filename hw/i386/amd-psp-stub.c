@@ -1,5 +1,5 @@
 /*
- * No emulated AMD Platform Security Processor
+ * Emulated AMD Platform Security Processor: stubs
  *
  * SPDX-License-Identifier: GPL-2.0-or-later
  */

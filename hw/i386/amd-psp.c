@@ -3,14 +3,14 @@
  *
  * SPDX-License-Identifier: GPL-2.0-or-later
  *
- * For software that wants to see a host with SEV where there is none: the keys
- * are real ones, but nothing keeps them.  Registers are those that Linux calls
- * pspv1 and sevv1 (drivers/crypto/ccp/sp-pci.c).  The firmware, which carries
- * out the commands, begins in amd-psp-firmware.c.
+ * For software that needs a host with SEV where there is none: the keys are
+ * real, but nothing protects them.  Registers are those that Linux calls pspv1
+ * and sevv1 (drivers/crypto/ccp/sp-pci.c).  The firmware, which executes the
+ * commands, starts in amd-psp-firmware.c.
  *
- * A command is carried out while no processor runs: it may change what pages
- * hold that processors have in their TLB.  The answer comes from the main
- * loop, with an interrupt if the command asked for one.
+ * A command is executed while no processor runs, because it may change the
+ * content of pages that processors have in their TLBs.  The response comes from
+ * the main loop, with an interrupt if the command requests one.
  */
 
 #include "qemu/osdep.h"
@@ -60,7 +60,7 @@ struct AMDPSPState {
     uint32_t inten;
     uint32_t intsts;
     bool busy;
-    uint32_t generation;        /* counts resets: late answers are not heard */
+    uint32_t generation;        /* counts resets, to drop stale responses */
 
     SevFirmware firmware;
 };
@@ -113,7 +113,7 @@ static void psp_work(CPUState *cs, run_on_cpu_data data)
     const SevCommand *cmd = sev_command_find(id);
 
     if (w->generation != qatomic_read(&w->s->generation)) {
-        /* the machine was reset before it came to this */
+        /* the machine has been reset in the meantime */
         g_free(w);
         return;
     }
@@ -129,7 +129,7 @@ static void psp_command(AMDPSPState *s, uint32_t value)
 
     if (s->busy) {
         qemu_log_mask(LOG_GUEST_ERROR, "amd-psp: command 0x%x while another "
-                      "one is carried out\n", PSP_CMDRESP_CMD(value));
+                      "one is in progress\n", PSP_CMDRESP_CMD(value));
         return;
     }
     s->busy = true;
@@ -257,7 +257,7 @@ static void psp_reset(DeviceState *dev)
     s->intsts = 0;
     s->busy = false;
     qatomic_inc(&s->generation);
-    /* before the machine is complete, nothing can have happened */
+    /* there is nothing to reset before the machine is complete */
     if (sev_memory_enabled) {
         sev_firmware_reset(&s->firmware);
     }
@@ -317,7 +317,7 @@ static void psp_class_init(ObjectClass *klass, void *data)
     pc->class_id = 0x1080;      /* other encryption controller */
     dc->desc = "AMD Platform Security Processor with SEV firmware (emulated)";
     dc->hotpluggable = false;
-    /* no vmsd: sev_memory.c blocks migration, and says why */
+    /* no vmsd: sev_memory.c blocks migration */
     device_class_set_legacy_reset(dc, psp_reset);
     set_bit(DEVICE_CATEGORY_MISC, dc->categories);
 }

@@ -3,14 +3,14 @@
  *
  * SPDX-License-Identifier: GPL-2.0-or-later
  *
- * What travels are the registers, the queues, the features that the host has
- * set, the Asynchronous Event Requests that wait for an event, and completions
- * that the queue has no room for.  Other requests are finished when the guest
- * stands still: vm_stop() drains the disks, and from then on neither queue
- * moves (nvme_queues_stopped()), as the guest's memory may have left, or
- * belong to another QEMU.
+ * The migrated state consists of the registers, the queues, the features that
+ * the host has set, the Asynchronous Event Requests that wait for an event, and
+ * completions that the queue has no room for.  Other requests have completed
+ * when the guest is stopped: vm_stop() drains the disks, and from then on the
+ * queues are not processed (nvme_queues_stopped()), as the guest's memory may
+ * already belong to another QEMU.
  *
- * What is not carried blocks migration by name: nvme_migration_init().
+ * Features that are not supported block migration: nvme_migration_init().
  *
  * Section and figure numbers: NVM Express Base Specification 1.4.
  */
@@ -31,14 +31,14 @@ typedef struct NvmeSavedNamespace {
     uint32_t nsid;
     uint64_t nsze;              /* logical blocks */
     bool attached;
-    bool changed;               /* stands in the Changed Namespace List */
+    bool changed;               /* is in the Changed Namespace List */
     bool write_cache;
     uint8_t flbas;
     uint8_t dps;
     uint32_t err_rec;
 } NvmeSavedNamespace;
 
-/* What is not in NvmeCtrl in a form that vmstate could describe */
+/* State that NvmeCtrl does not have in a form that vmstate could describe */
 struct NvmeSaved {
     uint64_t cap;
     uint32_t vs;
@@ -114,7 +114,7 @@ static int nvme_save_queues(NvmeCtrl *n)
         QTAILQ_FOREACH(req, &n->sq[i]->out_req_list, entry) {
             if (i || req->cmd.opcode != NVME_ADM_CMD_ASYNC_EV_REQ) {
                 error_report("%s: command 0x%x (opcode 0x%x) of submission "
-                             "queue %d is not finished", nvme_name(n),
+                             "queue %d has not completed", nvme_name(n),
                              le16_to_cpu(req->cqe.cid), req->cmd.opcode, i);
                 return -EBUSY;
             }
@@ -182,7 +182,7 @@ static int nvme_pre_load(void *opaque)
     return 0;
 }
 
-/* The counts, before anything is allocated for them */
+/* Check the counts before anything is allocated according to them */
 static bool nvme_counts_are_valid(void *opaque, int version_id)
 {
     NvmeSaved *s = opaque;
@@ -212,7 +212,7 @@ static bool nvme_load_namespaces(NvmeCtrl *n, Error **errp)
     }
     bitmap_zero(n->changed_nsids, NVME_CHANGED_NSID_SIZE);
     if (known != s->nnamespaces) {
-        error_setg(errp, "%" PRIi32 " namespaces came, there are %" PRIu32
+        error_setg(errp, "received %" PRIi32 " namespaces, there are %" PRIu32
                    " here", s->nnamespaces, known);
         return false;
     }
@@ -270,8 +270,8 @@ static bool nvme_load_cqs(NvmeCtrl *n, Error **errp)
         NvmeCQueue *cq;
 
         if (saved->cqid > n->conf_ioqpairs || n->cq[saved->cqid]) {
-            error_setg(errp, "completion queue %u came, ids up to %" PRIu32
-                       " can be used, each once", saved->cqid,
+            error_setg(errp, "received completion queue %u, expected ids up "
+                       "to %" PRIu32 ", each only once", saved->cqid,
                        n->conf_ioqpairs);
             return false;
         }
@@ -279,7 +279,7 @@ static bool nvme_load_cqs(NvmeCtrl *n, Error **errp)
             saved->head >= saved->size || saved->tail >= saved->size ||
             saved->phase > 1) {
             error_setg(errp, "completion queue %u: size %" PRIu32 ", head %"
-                       PRIu32 ", tail %" PRIu32 ", phase %u do not go together",
+                       PRIu32 ", tail %" PRIu32 ", phase %u are inconsistent",
                        saved->cqid, saved->size, saved->head, saved->tail,
                        saved->phase);
             return false;
@@ -312,21 +312,21 @@ static bool nvme_load_sqs(NvmeCtrl *n, Error **errp)
         NvmeSQueue *sq;
 
         if (saved->sqid > n->conf_ioqpairs || n->sq[saved->sqid]) {
-            error_setg(errp, "submission queue %u came, ids up to %" PRIu32
-                       " can be used, each once", saved->sqid,
+            error_setg(errp, "received submission queue %u, expected ids up "
+                       "to %" PRIu32 ", each only once", saved->sqid,
                        n->conf_ioqpairs);
             return false;
         }
         if (saved->cqid > n->conf_ioqpairs || !n->cq[saved->cqid] ||
             !saved->sqid != !saved->cqid) {
             error_setg(errp, "submission queue %u: completion queue %u is "
-                       "none for it", saved->sqid, saved->cqid);
+                       "not valid", saved->sqid, saved->cqid);
             return false;
         }
         if (saved->size < 2 || saved->size > UINT16_MAX + 1 ||
             saved->head >= saved->size || saved->tail >= saved->size) {
             error_setg(errp, "submission queue %u: size %" PRIu32 ", head %"
-                       PRIu32 ", tail %" PRIu32 " do not go together",
+                       PRIu32 ", tail %" PRIu32 " are inconsistent",
                        saved->sqid, saved->size, saved->head, saved->tail);
             return false;
         }
@@ -342,7 +342,7 @@ static bool nvme_load_sqs(NvmeCtrl *n, Error **errp)
     return true;
 }
 
-/* A request of queue @sqid as it was in the source, on none of the lists */
+/* Recreate a request of queue @sqid of the source; it is not on any list */
 static NvmeRequest *nvme_load_request(NvmeCtrl *n, uint16_t sqid,
                                       const NvmeCqe *cqe, Error **errp)
 {
@@ -350,14 +350,14 @@ static NvmeRequest *nvme_load_request(NvmeCtrl *n, uint16_t sqid,
     NvmeRequest *req;
 
     if (!sq) {
-        error_setg(errp, "command 0x%x is of submission queue %u, which does "
-                   "not exist", le16_to_cpu(cqe->cid), sqid);
+        error_setg(errp, "command 0x%x belongs to submission queue %u, which "
+                   "does not exist", le16_to_cpu(cqe->cid), sqid);
         return NULL;
     }
     req = QTAILQ_FIRST(&sq->req_list);
     if (!req) {
-        error_setg(errp, "command 0x%x of submission queue %u is more than "
-                   "the queue can hold", le16_to_cpu(cqe->cid), sqid);
+        error_setg(errp, "command 0x%x exceeds the capacity of submission "
+                   "queue %u", le16_to_cpu(cqe->cid), sqid);
         return NULL;
     }
     QTAILQ_REMOVE(&sq->req_list, req, entry);
@@ -372,9 +372,9 @@ static bool nvme_load_requests(NvmeCtrl *n, Error **errp)
 
     if (s->naers > n->params.aerl + 1 ||
         s->nevents > n->params.aer_max_queued) {
-        error_setg(errp, "%" PRIi32 " Asynchronous Event Requests and %" PRIi32
-                   " events came, aerl=%u and aer_max_queued=%" PRIu32
-                   " are less", s->naers, s->nevents, n->params.aerl,
+        error_setg(errp, "received %" PRIi32 " Asynchronous Event Requests and "
+                   "%" PRIi32 " events, more than aerl=%u and aer_max_queued=%"
+                   PRIu32 " allow", s->naers, s->nevents, n->params.aerl,
                    n->params.aer_max_queued);
         return false;
     }
@@ -420,9 +420,9 @@ static int nvme_post_load(void *opaque, int version_id)
     Error *err = NULL;
 
     if (s->cap != cap || s->vs != ldl_le_p(&n->bar.vs)) {
-        error_setg(&err, "CAP 0x%" PRIx64 ", VS 0x%" PRIx32
-                   " came, the options make it 0x%" PRIx64 ", 0x%" PRIx32
-                   " here", s->cap, s->vs, cap, ldl_le_p(&n->bar.vs));
+        error_setg(&err, "received CAP 0x%" PRIx64 ", VS 0x%" PRIx32
+                   ", but the options here result in 0x%" PRIx64 ", 0x%" PRIx32,
+                   s->cap, s->vs, cap, ldl_le_p(&n->bar.vs));
     } else if (n->cq[0] || n->sq[0]) {
         error_setg(&err, "the controller is not reset");
     } else {
@@ -441,7 +441,7 @@ static int nvme_post_load(void *opaque, int version_id)
     return 0;
 }
 
-/* What stood still with the guest goes on with it */
+/* Resume the queues, which were stopped along with the guest */
 static void nvme_vm_change_state(void *opaque, bool running, RunState state)
 {
     NvmeCtrl *n = opaque;
@@ -617,7 +617,7 @@ static const VMStateDescription vmstate_nvme_saved = {
     },
 };
 
-/* A register stands in NvmeBar as the host sees it: little-endian */
+/* A register in NvmeBar is as the host sees it: little-endian */
 #define NVME_REGISTER(reg) \
     VMSTATE_BUFFER_UNSAFE(bar.reg, NvmeCtrl, 0, sizeof(((NvmeBar *)0)->reg))
 

@@ -1,10 +1,11 @@
 /*
- * The other end of an outgoing migration, and the guest that can't go anywhere
+ * Capabilities of an outgoing migration's destination
  *
- * Some guests have state that a destination may refuse only when it has all of
- * it (nested state, which the destination's kernel judges).  Their source must
- * not give the guest up before the destination has it: it wants a return path,
- * asked for or not, and learns there what the destination understands.
+ * Some guests have state that a destination may only be able to refuse once
+ * it has all of it (nested state, which is validated by the destination's
+ * kernel).  The source must not give up such a guest before the destination
+ * has accepted it: it opens a return path whether or not one was requested,
+ * and learns there what the destination understands.
  *
  * SPDX-License-Identifier: GPL-2.0-or-later
  */
@@ -13,15 +14,15 @@
 #define MIGRATION_PROBE_H
 
 typedef enum MigrationDestination {
-    /* a file, a pipe, a snapshot: nobody can answer */
+    /* a file, a pipe, a snapshot: there is no answer */
     MIGRATION_DESTINATION_ONE_WAY,
     /* it answers as QEMU 10.0 does */
     MIGRATION_DESTINATION_PLAIN,
-    /* it knows the sections of nested state that are new after 10.0 */
+    /* it knows the nested state sections added after 10.0 */
     MIGRATION_DESTINATION_NESTED_STATE,
 } MigrationDestination;
 
-/* What the code for the guest's processors has to say */
+/* Provided by the code for the guest's processors */
 typedef struct MigrationGuest {
     /* Whether the destination may refuse the guest late */
     bool (*needs_answer)(void);
@@ -29,16 +30,16 @@ typedef struct MigrationGuest {
     bool (*can_postcopy)(Error **errp);
 } MigrationGuest;
 
-/* At most one; @guest stays the caller's, and valid for ever */
+/* Call at most once; @guest stays the caller's and must remain valid */
 void migration_set_guest(const MigrationGuest *guest);
 
 /*
- * Who takes the migration that is being saved now.  To be called by what saves
- * device state.
+ * What kind of destination the current migration has.  To be called while
+ * device state is being saved.
  */
 MigrationDestination migration_destination(void);
 
-/* The migration fails because of @err (which is the caller's) */
+/* Fail the migration with @err, which stays the caller's */
 void migration_refuse_destination(Error *err);
 
 #endif

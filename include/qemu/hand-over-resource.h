@@ -4,8 +4,8 @@
  *
  * A hand-over (see migration/hand-over.h) that starts the new QEMU itself
  * passes these on: the destination leaves them alone while it starts, the
- * source lets go of them at the commit, the destination takes them before
- * it acknowledges, and the source gets them back where the hand-over fails.
+ * source releases them at the commit, the destination takes them before it
+ * acknowledges, and the source takes them back if the hand-over fails.
  *
  * SPDX-License-Identifier: GPL-2.0-or-later
  */
@@ -19,13 +19,13 @@
  * HandOverResourceOps: a kind of resource.
  *
  * @name: for messages, e.g. "PID file"
- * @release: source, main thread, guest stopped: let go, so that another
- *           process can have it
- * @restore: source, BQL held, after @release, when the hand-over failed and the
- *           destination is gone: get it back.  What can't be had back is
- *           reported (error_report), not fatal: the guest is worth more.
- * @take: destination, main thread, guest not running: make it ours.
- *        Returns false with @errp set if that can't be.
+ * @release: source, main thread, guest stopped: release the resource, so that
+ *           another process can have it
+ * @restore: source, BQL held, after @release, when the hand-over has failed and
+ *           the destination is gone: take it back.  Failure is reported
+ *           (error_report), but not fatal: the guest is worth more.
+ * @take: destination, main thread, guest not running: acquire the resource.
+ *        Returns false with @errp set on failure.
  *
  * Each may be NULL.
  */
@@ -48,27 +48,27 @@ void hand_over_resource_unregister(const HandOverResourceOps *ops,
 bool hand_over_resources_release(const uint32_t *claimed, size_t n_claimed,
                                  Error **errp);
 
-/* Source: get everything back.  No-op where nothing was released. */
+/* Source: take everything back.  No-op if nothing was released. */
 void hand_over_resources_restore(void);
 
 /*
- * Who listens on a stream socket says so, BQL held: from when it is there until
- * just before @fd is closed.  @changed is called in the main thread when
- * hand_over_listener_is_held() may have changed.
+ * Every listener on a stream socket must be registered, BQL held: from the
+ * moment that it listens until just before @fd is closed.  @changed is called
+ * in the main thread when hand_over_listener_is_held() may have changed.
  */
 void hand_over_listener_add(int fd, void (*changed)(void *opaque),
                             void *opaque);
 void hand_over_listener_remove(int fd);
 
-/* Does somebody here listen on @fd? */
+/* Is @fd registered as a listener? */
 bool hand_over_is_listener(int fd);
 
-/* Is it another process that accepts on @fd?  Then don't poll it. */
+/* Does another process accept clients on @fd?  Then it must not be polled. */
 bool hand_over_listener_is_held(int fd);
 
 /*
  * @fd, a listening socket, is going to be closed.  False: another process
- * listens there, and what leads to it must stay.
+ * listens on the socket, and its path must not be unlinked.
  */
 bool hand_over_listener_owns_path(int fd);
 
@@ -83,16 +83,15 @@ typedef struct HandOverListening {
 
 /*
  * Source, BQL held: this process's listening sockets, an array of
- * HandOverListening that closes the duplicates when it is freed.  Its order is
- * what @claimed of hand_over_resources_release() refers to.
- * Remembered until the next call.
+ * HandOverListening that closes the duplicates when it is freed.  @claimed of
+ * hand_over_resources_release() has indices into the array of the last call.
  */
 GArray *hand_over_listeners_collect(void);
 
 /*
- * Destination.  True from the start of a QEMU that a hand-over started,
- * until it has taken everything: who wants such a resource must leave it
- * alone now, and take it in its take().
+ * Destination.  True in a QEMU started by a hand-over, until it has taken
+ * everything: such a resource must not be acquired yet, but in its @take
+ * function.
  */
 bool hand_over_inheriting(void);
 
@@ -106,45 +105,45 @@ void hand_over_inherit_begin(void);
 void hand_over_inherit_listener(int fd, int source_fd);
 
 /*
- * Destination, before anything is opened: keep all numbers that @argv names
- * from being taken by files of QEMU's own, until hand_over_inherit_numbers().
+ * Destination, before anything is opened: reserve all numbers that @argv names,
+ * so that QEMU's own files don't get them, until hand_over_inherit_numbers().
  */
 void hand_over_inherit_reserve(char **argv);
 
 /*
- * Destination, all of them are there: give them the numbers that they had in
+ * Destination, all listeners inherited: give them the numbers that they had in
  * the source, by which a command line may name them.  *@sock, a descriptor, may
  * be moved out of the way.
  */
 void hand_over_inherit_numbers(int *sock);
 
 /*
- * Destination, for who is about to bind and listen: the number of a socket
- * to use instead, which is inherited, and is the caller's; or -1 if there is
- * none at @addr.  It is held until all is taken.
+ * Destination, instead of bind() and listen(): an inherited listening socket at
+ * @addr, whose ownership passes to the caller; or -1 if there is none.  It is
+ * held until everything is taken.
  */
 int hand_over_inherit_socket(const SocketAddress *addr);
 
-/* As above; @more: so many ports after the one in @sa will do as well */
+/* As above; @more: this many ports after the one in @sa are acceptable, too */
 int hand_over_inherit_socket_at(const struct sockaddr *sa, socklen_t salen,
                                 uint16_t more);
 
 /*
  * Destination, all devices and monitors created: indices of the inherited
- * sockets that somebody here listens on, in a new array of uint32_t; closes
+ * sockets that this process listens on, in a new array of uint32_t; closes
  * the others.
  */
 GArray *hand_over_inherit_claimed(void);
 
 /*
  * Destination: take everything but the listening sockets.
- * Returns false with @errp set when something can't be taken.
+ * Returns false with @errp set if something can't be taken.
  */
 bool hand_over_resources_take(Error **errp);
 
 /*
- * Destination, the guest is ours: take the listening sockets, clients that
- * wait there included.  hand_over_inheriting() is false afterwards.
+ * Destination, the guest is ours: take the listening sockets, including the
+ * clients in their backlogs.  hand_over_inheriting() is false afterwards.
  */
 void hand_over_listeners_take(void);
 

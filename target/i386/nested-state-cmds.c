@@ -28,7 +28,7 @@ static NestedField *new_field(const char *name, uint16_t id, uint64_t value)
     return field;
 }
 
-/* Empty if nobody knows the layout */
+/* Empty if the layout is not known */
 static NestedFieldList *vmcs_fields(const uint8_t *vmcs12)
 {
     const Vmcs12Layout *layout = vmcs12_layout(vmcs12_revision(vmcs12));

@@ -1,22 +1,22 @@
 /*
- * Hand-over of a guest with SEV: its encryption context moves
+ * Hand-over of a SEV guest: its encryption context is moved
  *
  * SPDX-License-Identifier: GPL-2.0-or-later
  *
- * The source tells what its guest is, and passes the descriptor of its virtual
- * machine on.  The destination makes no context of its own: it adopts RAM that
- * is encrypted, and the pins on it, and as the last step of all has the kernel
+ * The source describes its guest, and passes on the descriptor of its virtual
+ * machine.  The destination creates no context of its own: it adopts the
+ * encrypted RAM and the pins on it, and as the very last step has the kernel
  * move the context from the source's machine to its own
  * (KVM_CAP_VM_MOVE_ENC_CONTEXT_FROM, the kernel's arch/x86/kvm/svm/sev.c:
  * sev_vm_move_enc_context_from()).  From then on the source's machine is dead:
- * the kernel answers each of its vCPUs' ioctls with EIO.
+ * the kernel fails every ioctl of its vCPUs with EIO.
  *
- * With SEV-ES the registers move as well: encrypted (VMSA), and what was being
- * asked for in the guest's name (GHCB).  What the kernel itself has of a vCPU
- * does not: local APIC, MP state, events, its MSRs, the CR0, CR4 and EFER that
- * it was told of, and the registers of an answer that the guest has not seen
- * yet.  All that can be read, and is put into the destination's vCPUs while
- * these are still ordinary ones.
+ * With SEV-ES the kernel moves the registers as well: the encrypted ones
+ * (VMSA), and a pending request of the guest (GHCB).  It does not move its own
+ * state of a vCPU: local APIC, MP state, events, its MSRs, the CR0, CR4 and
+ * EFER that it knows, and the result registers of a request that the guest has
+ * not seen yet. All that can be read, and is written to the destination's
+ * vCPUs while these are still ordinary ones.
  */
 
 #include "qemu/osdep.h"
@@ -33,18 +33,18 @@
 #include "system/runstate.h"
 #include "sev.h"
 
-/* as kvm/kvm.c */
+/* as in kvm/kvm.c */
 #define KVM_MAX_CPUID_ENTRIES 100
 
 /* All of it belongs to the main thread */
 static struct {
     bool incoming;              /* no encryption context yet */
-    bool moved;                 /* it came from another machine */
+    bool moved;                 /* the context came from another machine */
     bool avic_inhibited;        /* before there were vCPUs */
     const GArray *vms;          /* descriptors of machines: one has it */
     SevFacts facts;             /* of the source; the measurement is ours */
-    GHashTable *regions;        /* RAM block's address: where it was pinned */
-    char *misc_cgroup;          /* which the context is charged to */
+    GHashTable *regions;        /* RAM block's address: address when pinned */
+    char *misc_cgroup;          /* that the context is charged to */
 } sev;
 
 bool sev_hand_over_incoming(void)
@@ -88,10 +88,10 @@ static bool sev_es_incoming(void)
 void sev_hand_over_mp_state(struct kvm_mp_state *mp_state)
 {
     /*
-     * A vCPU that has halted waits for an interrupt that it accepts.  Whether
-     * it does, the kernel knows of the last #VMEXIT (svm_interrupt_blocked(),
-     * SVM_GUEST_INTERRUPT_MASK), which this machine has not had: it would wait
-     * for ever.  Its RIP is behind the HLT already: let it run, and see.
+     * A halted vCPU waits for an interrupt that it accepts.  The kernel knows
+     * from the last #VMEXIT whether it accepts one (svm_interrupt_blocked(),
+     * SVM_GUEST_INTERRUPT_MASK), but this machine has had none yet: the vCPU
+     * would wait for ever.  Its RIP is after the HLT already, so let it run.
      */
     if (sev_es_incoming() && mp_state->mp_state == KVM_MP_STATE_HALTED) {
         mp_state->mp_state = KVM_MP_STATE_RUNNABLE;
@@ -101,15 +101,15 @@ void sev_hand_over_mp_state(struct kvm_mp_state *mp_state)
 void sev_hand_over_vcpu_events(struct kvm_vcpu_events *events)
 {
     /*
-     * The kernel would intercept IRET (svm_set_iret_intercept()), which it must
-     * not do to a guest with SEV-ES: see sev_refresh_vcpus()
+     * The kernel would intercept IRET (svm_set_iret_intercept()), which is
+     * wrong for a SEV-ES guest: see sev_refresh_vcpus()
      */
     if (sev_es_incoming()) {
         events->nmi.masked = 0;
     }
 }
 
-/* The misc controller's group of this process, as far as it can be told */
+/* The misc controller's group of this process, NULL if unknown */
 static char *sev_misc_cgroup(void)
 {
     g_autofree char *groups = NULL;
@@ -119,7 +119,7 @@ static char *sev_misc_cgroup(void)
     if (!g_file_get_contents("/proc/self/cgroup", &groups, NULL, NULL)) {
         return g_strdup("/");
     }
-    /* ID:CONTROLLERS:PATH, without controllers in version 2 */
+    /* ID:CONTROLLERS:PATH; CONTROLLERS is empty in version 2 */
     lines = g_strsplit(groups, "\n", -1);
     for (int i = 0; lines[i]; i++) {
         g_auto(GStrv) field = g_strsplit(lines[i], ":", 3);
@@ -137,7 +137,7 @@ static char *sev_misc_cgroup(void)
             path = g_strdup(field[2]);
         }
     }
-    /* Groups without the controller are charged to the one above */
+    /* Without the controller, a group is charged to its parent */
     while (path && strcmp(path, "/")) {
         g_autofree char *file = g_strdup_printf("/sys/fs/cgroup%s/misc.current",
                                                 path);
@@ -178,8 +178,8 @@ static int sev_vm(void)
 static bool sev_allows_migration(Error **errp)
 {
     if (sev_enabled()) {
-        error_setg(errp, "SEV: the memory of this guest can't be copied, it can "
-                   "only be handed over to a QEMU on this host");
+        error_setg(errp, "SEV: the memory of this guest can't be copied, it "
+                   "can only be handed over to a QEMU on this host");
         return false;
     }
     return true;
@@ -190,8 +190,8 @@ static bool sev_allows_migration(Error **errp)
  */
 
 /*
- * The kernel moves a vCPU to the one with the same place in the order in which
- * they were made, all of which were there at launch: sev_check_source_vcpus()
+ * The kernel matches vCPUs by the order in which they were created, and
+ * requires that all of them were there at launch: sev_check_source_vcpus()
  */
 static bool sev_es_check_vcpus(Error **errp)
 {
@@ -199,20 +199,20 @@ static bool sev_es_check_vcpus(Error **errp)
 
     CPU_FOREACH(cs) {
         if (DEVICE(cs)->hotplugged) {
-            error_setg(errp, "SEV-ES: CPU %d was not there at launch, which "
-                       "the kernel asks of all that it moves", cs->cpu_index);
+            error_setg(errp, "SEV-ES: CPU %d was not there at launch, as the "
+                       "kernel requires of all that it moves", cs->cpu_index);
             return false;
         }
     }
     if (!QLIST_EMPTY(&kvm_state->kvm_parked_vcpus)) {
-        error_setg(errp, "SEV-ES: a CPU was unplugged, which the kernel still "
-                   "has, and would move to another one");
+        error_setg(errp, "SEV-ES: a CPU was unplugged that the kernel still "
+                   "has, and would move to another CPU");
         return false;
     }
     return true;
 }
 
-/* kvm_vcpu_id of each, in the order in which they were made */
+/* kvm_vcpu_id of each vCPU, in the order of creation */
 static uint64List *sev_es_vcpus(void)
 {
     uint64List *list = NULL, **tail = &list;
@@ -250,11 +250,11 @@ static bool sev_check(Error **errp)
     }
     if (facts.kvm_type != KVM_X86_DEFAULT_VM) {
         /*
-         * sev_migrate_from() leaves need_init of the destination set, and
-         * svm_vcpu_pre_run() fails as long as it is: seen with Linux 6.12.
+         * sev_migrate_from() leaves need_init of the destination set, and while
+         * it is set, svm_vcpu_pre_run() fails: seen with Linux 6.12.
          */
         error_setg(errp, "the kernel moves a SEV guest of VM type %d, but "
-                   "does not run it then: expected %d, -object sev-guest,"
+                   "does not run it afterwards: expected %d, -object sev-guest,"
                    "legacy-vm-type=on", facts.kvm_type, KVM_X86_DEFAULT_VM);
         return false;
     }
@@ -267,7 +267,7 @@ static int sev_offer_region(RAMBlock *block, void *opaque)
     HandOverSevRegion *region;
 
     if (!qemu_ram_is_migratable(block)) {
-        /* it has no name, and stays here */
+        /* it is not migrated: it has no name, and stays here */
         return 0;
     }
     region = g_new0(HandOverSevRegion, 1);
@@ -318,14 +318,15 @@ static void sev_get_vcpu(CPUState *cs, run_on_cpu_data data)
     }
     ret = kvm_arch_get_registers(cs, errp);
     if (ret < 0 && !*errp) {
-        error_setg_errno(errp, -ret, "the state of CPU %d", cs->cpu_index);
+        error_setg_errno(errp, -ret, "cannot get the state of CPU %d",
+                         cs->cpu_index);
     }
 }
 
 /*
- * QEMU asks nothing of a vCPU with SEV-ES once it is launched: what it would
- * get is not the guest's state.  Nor must it be put back.  So cs->vcpu_dirty is
- * left as it is.
+ * QEMU does not get the registers of a launched SEV-ES vCPU, as these would not
+ * be the guest's.  Nor must they be written back, so cs->vcpu_dirty is left as
+ * it is.
  */
 static bool sev_stopped(Error **errp)
 {
@@ -355,7 +356,7 @@ bool sev_hand_over_prepare(void)
     if (sev_snp_enabled()) {
         return false;
     }
-    /* Any guest of this kind is to be one that can be handed over */
+    /* Make it possible to hand over any guest of this kind */
     object_property_set_bool(OBJECT(current_machine), "hand-over", true,
                              &error_abort);
     sev.incoming = runstate_check(RUN_STATE_INMIGRATE);
@@ -366,10 +367,10 @@ bool sev_hand_over_prepare(void)
 }
 
 /*
- * AVIC.  The kernel does not use it for guests with SEV: it says so to a
- * machine at INIT (APICV_INHIBIT_REASON_SEV), which this one does without, and
- * not when a context moves in (Linux 6.12 to 7.2).  So there have to be other
- * reasons, of those in svm.h: AVIC_REQUIRED_APICV_INHIBITS.
+ * AVIC.  The kernel does not use it for SEV guests: it is inhibited at INIT
+ * (APICV_INHIBIT_REASON_SEV), which is not done here, but not when a context is
+ * moved in (Linux 6.12 to 7.2).  So it has to be inhibited for another of the
+ * reasons in AVIC_REQUIRED_APICV_INHIBITS (svm.h).
  */
 
 static bool sev_avic_is_on(void)
@@ -381,10 +382,10 @@ static bool sev_avic_is_on(void)
 }
 
 /*
- * With SEV-ES it must be off before there is a vCPU.  Else the kernel puts a
- * page where the APIC is (avic_init_backing_page()), and takes each access to
- * it for one that it is to emulate (kvm_mmu_faultin_pfn()), which it can't:
- * such a guest has to see a #VC there.
+ * With SEV-ES it must be inhibited before there is a vCPU.  Otherwise the
+ * kernel maps a page at the APIC's address (avic_init_backing_page()), and
+ * tries to emulate each access to it (kvm_mmu_faultin_pfn()), which it can't:
+ * such a guest has to get a #VC there.
  */
 void sev_hand_over_irqchip(void)
 {
@@ -392,7 +393,7 @@ void sev_hand_over_irqchip(void)
 
     if (sev_es_incoming() && sev_avic_is_on() &&
         X86_MACHINE(current_machine)->pit != ON_OFF_AUTO_OFF) {
-        /* It reinjects from the start: APICV_INHIBIT_REASON_PIT_REINJ */
+        /* The PIT reinjects from the start: APICV_INHIBIT_REASON_PIT_REINJ */
         sev.avic_inhibited =
             kvm_vm_ioctl(kvm_state, KVM_CREATE_PIT2, &config) == 0;
     }
@@ -418,16 +419,16 @@ static bool sev_put_msr(CPUState *cs, uint32_t index, uint64_t value,
     if (ret != 1) {
         error_setg(errp, "MSR 0x%" PRIx32 " of CPU %d can't be 0x%" PRIx64
                    ": %s", index, cs->cpu_index, value, ret < 0 ?
-                   strerror(-ret) : "the kernel does not take it");
+                   strerror(-ret) : "the kernel does not accept it");
         return false;
     }
     return true;
 }
 
 /*
- * The kernel never uses AVIC again in a machine where an APIC was somewhere
- * else once (APICV_INHIBIT_REASON_APIC_BASE_MODIFIED, Linux 6.0), whatever
- * becomes of the other reasons.  Nothing runs here yet that could notice.
+ * The kernel never uses AVIC again in a machine once an APIC's base has been
+ * modified (APICV_INHIBIT_REASON_APIC_BASE_MODIFIED, Linux 6.0), whatever
+ * becomes of the other reasons.  No vCPU runs here yet that could notice.
  */
 static bool sev_inhibit_avic(Error **errp)
 {
@@ -452,7 +453,7 @@ static bool sev_inhibit_avic(Error **errp)
     return true;
 }
 
-/* Number @name of the offer, @there, must be what is @here */
+/* Value @name of the offer, @there, must be the same @here */
 static bool sev_same(const char *name, uint64_t there, uint64_t here,
                      Error **errp)
 {
@@ -473,8 +474,8 @@ static bool sev_adopt_regions(const HandOverSevRegionList *regions,
         RAMBlock *block = qemu_ram_block_by_name(region->name);
 
         if (!block) {
-            error_setg(errp, "the source's SEV guest has region '%s', there is "
-                       "no RAM block of that name here", region->name);
+            error_setg(errp, "the source's SEV guest has region '%s', but "
+                       "there is no RAM block of that name here", region->name);
             return false;
         }
         g_hash_table_insert(sev.regions, qemu_ram_get_host_addr(block),
@@ -502,8 +503,8 @@ static bool sev_es_adopt(const HandOverSevGuest *offer, Error **errp)
     if (g_strcmp0(offer->misc_cgroup, group)) {
         /*
          * Seen with Linux 6.12: sev_vm_move_enc_context_from() charges and
-         * uncharges one of plain SEV, as es_active is not yet or not any more
-         * set where it looks.
+         * uncharges the resource of plain SEV, because es_active is not set
+         * yet, or not any more, when it is checked.
          */
         error_setg(errp, "the source's SEV-ES guest is charged to cgroup '%s' "
                    "of the misc controller, this process is in '%s': expected "
@@ -568,7 +569,7 @@ static bool sev_adopt(const HandOverProtectedGuest *guest, const GArray *vms,
     return true;
 }
 
-/* What could not be put before: sev_hand_over_vcpu_events() */
+/* Not possible earlier: see sev_hand_over_vcpu_events() */
 static int sev_es_put_nmi_mask(CPUState *cs)
 {
     struct kvm_vcpu_events events = {};
@@ -586,15 +587,16 @@ static int sev_es_put_nmi_mask(CPUState *cs)
 }
 
 /*
- * The processor runs no vCPU with SEV-ES without LBR virtualization (AMD64
+ * The processor runs a SEV-ES vCPU only with LBR virtualization (AMD64
  * Architecture Programmer's Manual volume 2, section 15.35.2).  The kernel
- * turns it on at launch, which these have not had (Linux 6.10 and later), and
- * for who uses it: svm_update_lbrv().
+ * enables it at launch (Linux 6.10 and later), which has not happened here, and
+ * for vCPUs that use it: svm_update_lbrv().
  *
- * Not before the move: the kernel makes DEBUGCTL the guest's own only where it
- * turns that on for a vCPU with SEV-ES.  One that still asks the kernel for its
- * DEBUGCTL, and wants it to be 0, ends (KVM_BUG_ON in __svm_disable_lbrv()).
- * What is put here the guest does not see: its own is in the VMSA.
+ * This must come after the move: the kernel lets the guest access DEBUGCTL
+ * directly only if LBR virtualization is enabled for what is already a SEV-ES
+ * vCPU.  Otherwise the guest is terminated when it writes 0 to DEBUGCTL
+ * (KVM_BUG_ON in __svm_disable_lbrv()).  The guest does not see the value
+ * written here: its own is in the VMSA.
  */
 static void sev_es_virtualize_lbr(CPUState *cs)
 {
@@ -606,10 +608,10 @@ static void sev_es_virtualize_lbr(CPUState *cs)
 }
 
 /*
- * Whether the C-bit is reserved in CR3 the kernel finds out when it is told
- * what CPUID has to say (svm_vcpu_after_set_cpuid()), and with SEV-ES which
- * MSRs are the guest's own: tell it once more, then put CR3 as it is.  No vCPU
- * has run yet, so that it still may be told.
+ * When CPUID is set, the kernel determines whether the C-bit is reserved in CR3
+ * (svm_vcpu_after_set_cpuid()), and with SEV-ES which MSRs the guest may access
+ * directly.  So set CPUID again, then CR3 to its real value.  This is allowed
+ * because no vCPU has run yet.
  */
 static void sev_refresh_vcpus(void)
 {
@@ -630,14 +632,14 @@ static void sev_refresh_vcpus(void)
             ret = sev_es_put_nmi_mask(cs);
         }
         if (ret < 0) {
-            /* the guest is here already: let it try */
+            /* the guest is here already, so this can't be fatal */
             error_report("SEV: CPUID of CPU %d: %s", cs->cpu_index,
                          strerror(-ret));
         }
         if (sev_es_enabled()) {
             sev_es_virtualize_lbr(cs);
         }
-        /* what is protected stays as it came */
+        /* protected registers must not be written */
         cs->vcpu_dirty = !sev_es_enabled();
     }
 }
@@ -650,12 +652,12 @@ static bool sev_es_prepare_vcpus(Error **errp)
     CPU_FOREACH(cs) {
         int ret;
 
-        /* This is what it is anyway: is there such an MSR? */
+        /* 0 is its value already: this checks that the MSR is supported */
         if (!sev_put_msr(cs, MSR_IA32_DEBUGCTL, 0, errp)) {
             error_prepend(errp, "SEV-ES: LBR virtualization: ");
             return false;
         }
-        /* the last time that anything is put */
+        /* the last time that registers are written */
         ret = cs->vcpu_dirty ?
               kvm_arch_put_registers(cs, KVM_PUT_FULL_STATE, errp) : 0;
         if (ret < 0) {
@@ -666,7 +668,7 @@ static bool sev_es_prepare_vcpus(Error **errp)
     return true;
 }
 
-/* What there is beside the RAM that was adopted is to be pinned now */
+/* Pin RAM that was not adopted */
 static int sev_pin_own(RAMBlock *block, void *opaque)
 {
     if (!qemu_ram_is_migratable(block)) {
@@ -685,7 +687,7 @@ static bool sev_move(Error **errp)
     if (sev_es_enabled() && !sev_es_prepare_vcpus(errp)) {
         return false;
     }
-    /* EINVAL: that machine does not have the context (any more) */
+    /* EINVAL: that machine does not have the context, or not any more */
     for (guint i = sev.vms->len; i-- > 0 && ret == -EINVAL; ) {
         ret = kvm_vm_enable_cap(kvm_state, KVM_CAP_VM_MOVE_ENC_CONTEXT_FROM,
                                 0, g_array_index(sev.vms, int, i));

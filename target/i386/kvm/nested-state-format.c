@@ -145,7 +145,7 @@ static bool preemption_timer_needed(void *opaque)
     return nested_state_has_deadline(opaque);
 }
 
-/* New after QEMU 10.0, which loses it: the timer then starts anew */
+/* Added after QEMU 10.0, which loses the deadline: the timer starts over */
 static const VMStateDescription vmstate_preemption_timer = {
     .name = "cpu/kvm_nested_state/vmx/preemption_timer",
     .version_id = 1,
@@ -185,7 +185,7 @@ static const VMStateDescription vmstate_vmx = {
     }
 };
 
-/* GUEST_MODE and GIF_SET are told by hflags and hflags2 as well */
+/* GUEST_MODE and GIF_SET are in hflags and hflags2 as well */
 static bool svm_needed(void *opaque)
 {
     struct kvm_nested_state *state = opaque;
@@ -238,7 +238,7 @@ const VMStateDescription vmstate_nested_state_identity = {
 };
 
 /*
- * What is accepted
+ * Validation
  */
 
 const char *nested_state_format_name(int format)
@@ -287,7 +287,7 @@ static bool check_flags(const char *field, uint64_t value, uint64_t accepted,
            wrong(errp, field, value, "no bits but 0x%" PRIx64, accepted) : true;
 }
 
-/* @bit of @value needs @other */
+/* @bit of @value may be set only with @other */
 static bool check_needs(const char *field, uint64_t value, uint64_t bit,
                         bool other, const char *what, Error **errp)
 {

@@ -1,9 +1,9 @@
 /*
  * The nested state of a vCPU: what KVM keeps of a guest that is a hypervisor
  *
- * Its form (struct kvm_nested_state) is KVM's ABI, described in
- * Documentation/virt/kvm/api.rst of Linux (KVM_GET_NESTED_STATE); what is
- * accepted are the rules of vmx_set_nested_state() and svm_set_nested_state().
+ * Its format (struct kvm_nested_state) is KVM's ABI, described in
+ * Documentation/virt/kvm/api.rst of Linux (KVM_GET_NESTED_STATE); it is
+ * validated by the rules of vmx_set_nested_state() and svm_set_nested_state().
  * Nothing here needs a vCPU, or KVM.
  *
  * SPDX-License-Identifier: GPL-2.0-or-later
@@ -15,52 +15,52 @@
 #include <linux/kvm.h>
 #include "migration/vmstate.h"
 
-/* As many bytes as any stream can fill, whatever this kernel's KVM needs */
+/* Enough for any stream, regardless of what this kernel's KVM needs */
 #define NESTED_STATE_BYTES \
     (sizeof(struct kvm_nested_state) + sizeof(struct kvm_vmx_nested_state_data))
 
-/* How many words tell what a guest hypervisor is offered */
+/* Number of feature words that describe what a guest hypervisor is offered */
 #define NESTED_STATE_OFFERED 16
 
-/* What a destination needs to judge a state before it loads it */
+/* What a destination needs to validate a state before it loads it */
 typedef struct NestedStateIdentity {
     uint32_t format;                    /* KVM_STATE_NESTED_FORMAT_* */
     uint32_t max_size;                  /* KVM_CAP_NESTED_STATE, in bytes */
-    uint32_t vmcs12_revision;           /* 0: there are none */
+    uint32_t vmcs12_revision;           /* 0: no VMCSs */
     uint64_t offered[NESTED_STATE_OFFERED];
 } NestedStateIdentity;
 
-/* What a state has to fit */
+/* What a state has to match */
 typedef struct NestedStateLimits {
-    int format;                 /* of this vCPU; -1: it is no hypervisor */
-    uint32_t max_size;          /* bytes that this kernel's KVM takes */
+    int format;                 /* of this vCPU; -1: no vmx or svm */
+    uint32_t max_size;          /* bytes that this kernel's KVM accepts */
     uint32_t vmcs12_revision;   /* of this kernel's KVM */
     unsigned phys_bits;
     bool in_l2;                 /* the vCPU's registers are those of L2 */
     bool smm;                   /* ... or of system management mode */
     bool evmcs;                 /* enlightened VMCSs are enabled */
-    /* whether there is guest RAM at the page @gpa; NULL: don't ask */
+    /* whether there is guest RAM at the page @gpa; NULL: don't check */
     bool (*is_ram)(uint64_t gpa);
 } NestedStateLimits;
 
-/* The stream's form, that of QEMU 4.1 on; its struct is NESTED_STATE_BYTES */
+/* The stream format since QEMU 4.1; its struct has NESTED_STATE_BYTES */
 extern const VMStateDescription vmstate_kvm_nested_state;
 extern const VMStateDescription vmstate_nested_state_identity;
 
 /* "vmx" or "svm" */
 const char *nested_state_format_name(int format);
 
-/* Whether the guest is a hypervisor right now: VMXON, or L2 runs */
+/* Whether the guest is currently a hypervisor: VMXON, or L2 runs */
 bool nested_state_in_use(const struct kvm_nested_state *state);
 
-/* Whether @state has what QEMU 10.0 would lose */
+/* Whether @state has a timer deadline, which QEMU 10.0 would lose */
 bool nested_state_has_deadline(const struct kvm_nested_state *state);
 
 /*
- * Whether a vCPU with @limits can have @state.  A vmcs12 of a revision that is
- * known, but not this kernel's, is converted.
- * Returns false with @errp set: it names the field, its value, and what would
- * be accepted.
+ * Whether a vCPU with @limits can have @state.  A vmcs12 of a known revision
+ * other than this kernel's is converted.
+ * Returns false with @errp set if not: it names the field, its value, and what
+ * would be accepted.
  */
 bool nested_state_check(struct kvm_nested_state *state,
                         const NestedStateLimits *limits, Error **errp);
@@ -73,10 +73,10 @@ bool nested_state_check(struct kvm_nested_state *state,
 uint32_t nested_state_pending_event(const struct kvm_nested_state *state);
 
 /*
- * Whether SMM interrupts an L2 that has a shadow VMCS.  KVM has that one's
- * content in a cache then, which is no part of the state (vmx_get_nested_state()
- * has it in guest mode only), and writes the cache back when L2 goes on and exits:
- * where the state was restored, zeroes.
+ * Whether SMM has interrupted an L2 that has a shadow VMCS.  KVM then has the
+ * content of the shadow VMCS in a cache, which is not part of the state
+ * (vmx_get_nested_state() saves it in guest mode only).  When L2 goes on and
+ * exits, KVM writes the cache back: zeroes, if the state was restored.
  */
 bool nested_state_lacks_shadow(const struct kvm_nested_state *state);
 
@@ -98,8 +98,8 @@ typedef struct VmcbField {
 } VmcbField;
 
 /*
- * The fields that KVM's state has: the control area is L2's, the save area is
- * L1's.  @count is set to their number.
+ * The fields that are part of KVM's state: the control area is L2's, the save
+ * area is L1's.  @count is set to their number.
  */
 const VmcbField *nested_state_vmcb_fields(size_t *count);
 uint64_t nested_state_vmcb_read(const struct kvm_nested_state *state,

@@ -1,11 +1,11 @@
 /*
- * A vCPU's nested state: who keeps it, sends it, and judges what arrives
+ * A vCPU's nested state: storage, migration, and validation at the destination
  *
  * A guest hypervisor (L1) and its guest (L2) migrate as one vCPU.  On SVM the
- * state has the controls of L2 and what VMRUN saved of L1, while the registers
- * of L2 are the vCPU's own; on VMX all of it is in vmcs12 as well.  Hence the
- * order in kvm_arch_put_registers(): special registers (EFER.SVME), nested
- * state, registers, MSRs, events.
+ * state has the controls of L2 and the state of L1 saved by VMRUN, while the
+ * registers of L2 are the vCPU's own; on VMX all of it is in vmcs12 as well.
+ * Hence the order in kvm_arch_put_registers(): special registers (EFER.SVME),
+ * nested state, registers, MSRs, events.
  *
  * SPDX-License-Identifier: GPL-2.0-or-later
  */
@@ -25,7 +25,7 @@
 #include "nested-state-format.h"
 #include "vmcs12.h"
 
-/* What a guest hypervisor is offered; new words go to the end */
+/* What a guest hypervisor is offered; append new feature words at the end */
 static const FeatureWord vmx_words[] = {
     FEAT_VMX_PROCBASED_CTLS, FEAT_VMX_SECONDARY_CTLS, FEAT_VMX_PINBASED_CTLS,
     FEAT_VMX_EXIT_CTLS, FEAT_VMX_ENTRY_CTLS, FEAT_VMX_MISC,
@@ -56,7 +56,7 @@ static uint32_t kvm_vmcs12_revision(void)
     uint32_t revision = extract64(kvm_arch_get_supported_msr_feature(
                                       kvm_state, MSR_IA32_VMX_BASIC), 0, 31);
 
-    /* (a kernel that does not tell has the only one that ever was) */
+    /* a kernel that does not report it has the only one there has been */
     return revision ? revision : VMCS12_REVISION_KVM;
 }
 
@@ -79,8 +79,8 @@ static NestedStateIdentity identity_of(X86CPU *cpu)
 }
 
 /*
- * Whether the vCPU here can be what the source's vCPU is to L1: of the same
- * vendor, with all that L1 was offered there.
+ * Whether this vCPU can replace the source's for L1: it must have the same
+ * vendor's extension, with all features that L1 was offered there.
  */
 static bool identity_check(X86CPU *cpu, const NestedStateIdentity *theirs,
                            Error **errp)
@@ -123,7 +123,7 @@ static bool identity_check(X86CPU *cpu, const NestedStateIdentity *theirs,
     return true;
 }
 
-/* BQL held, or in the thread that loads */
+/* BQL held, or in the thread that loads the state */
 static bool is_ram(uint64_t gpa)
 {
     MemoryRegionSection section = memory_region_find(get_system_memory(), gpa,
@@ -151,11 +151,11 @@ static NestedStateLimits limits_of(X86CPU *cpu)
 }
 
 /*
- * What L1 is injecting into L2 with the pending entry stands in the nested
- * state, and in the vCPU's events too if KVM was about to inject it when the
- * vCPU was stopped.  KVM_SET_NESTED_STATE injects it; once more by
- * KVM_SET_VCPU_EVENTS would make KVM compute the next RIP of a software
- * interrupt from L2's instruction, which is none.
+ * An event that L1 is injecting into L2 with the pending entry is in the nested
+ * state, and also in the vCPU's events if KVM was about to inject it when the
+ * vCPU was stopped.  KVM_SET_NESTED_STATE injects it.  If KVM_SET_VCPU_EVENTS
+ * did so once more, KVM would compute the next RIP of a software interrupt from
+ * L2's current instruction, which is not a software interrupt.
  */
 static void forget_event_of_l1(CPUX86State *env)
 {
@@ -189,7 +189,7 @@ static void forget_event_of_l1(CPUX86State *env)
 }
 
 /*
- * The stream
+ * The migration stream
  */
 
 static bool nested_state_needed(void *opaque)
@@ -201,8 +201,8 @@ static bool nested_state_needed(void *opaque)
 }
 
 /*
- * The destination does not know @what, and would lose it: it is dropped only if
- * that was asked for.  False: the guest stays.
+ * The destination does not know @what, and would lose it: drop it only if that
+ * was requested.  False: the guest stays.
  */
 static bool may_drop(X86CPU *cpu, const char *what, const char *instead)
 {
@@ -313,7 +313,7 @@ static int identity_post_load(void *opaque, int version_id)
     return 0;
 }
 
-/* New after QEMU 10.0, and sent to who knows it */
+/* Added after QEMU 10.0; sent only to a destination that knows it */
 static const VMStateDescription vmstate_identity = {
     .name = "cpu/nested_state/identity",
     .version_id = 1,
@@ -350,7 +350,7 @@ const VMStateDescription vmstate_nested_state = {
 };
 
 /*
- * The migration
+ * Hooks of the migration
  */
 
 static bool needs_answer(void)
@@ -366,8 +366,9 @@ static bool needs_answer(void)
 }
 
 /*
- * With postcopy the destination runs the guest before it has proven that its
- * kernel takes the nested state, and the source can't have it back.
+ * With postcopy the source can't have the guest back once the destination runs
+ * it, and that happens before it is proven that the destination's kernel
+ * accepts the nested state.
  */
 static bool can_postcopy(Error **errp)
 {

@@ -1,5 +1,5 @@
 /*
- * A vCPU's nested state: who keeps it, sends it, and judges what arrives
+ * A vCPU's nested state: storage, migration, and validation at the destination
  *
  * SPDX-License-Identifier: GPL-2.0-or-later
  */
@@ -10,15 +10,15 @@
 #include "cpu.h"
 
 /*
- * Give @cpu, which is VMX or SVM capable, room for its nested state; @max_size
- * is what this kernel's KVM needs (bytes).  It is freed with g_free().
+ * Allocate the nested state of @cpu, which is VMX or SVM capable; @max_size is
+ * what this kernel's KVM needs (bytes).  It is freed with g_free().
  */
 void kvm_nested_state_new(X86CPU *cpu, uint32_t max_size);
 void kvm_nested_state_free(X86CPU *cpu);
 
 /*
- * KVM_SET_NESTED_STATE answered -@err: say what it was about, and what may be
- * the reason.
+ * KVM_SET_NESTED_STATE failed with errno @err: set @errp to a description of
+ * the state, and a hint at the likely reason.
  */
 void kvm_nested_state_refused(X86CPU *cpu, int err, Error **errp);
 

@@ -10,9 +10,9 @@
 #include "qapi/error.h"
 #include "vmcs12.h"
 
-/* What stands before the fields, in all revisions: SDM volume 3, 25.2 */
+/* Precedes the fields in all revisions: SDM volume 3, 25.2 */
 #define OFFSET_ABORT 4
-/* ... and KVM's own word: whether it was launched */
+/* ... and so does a word of KVM's own: whether it was launched */
 #define OFFSET_LAUNCH_STATE 8
 
 static const Vmcs12Field kvm_fields[] = {

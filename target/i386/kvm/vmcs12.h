@@ -2,9 +2,10 @@
  * The layout of a vmcs12, the VMCS that a guest hypervisor works with
  *
  * KVM keeps it in guest memory and hands it to user space as part of the nested
- * state.  Its layout belongs to the revision in its first 31 bits: what KVM
- * tells its guests in IA32_VMX_BASIC, and keeps (arch/x86/kvm/vmx/vmcs12.h of
- * Linux, vmx_check_vmcs12_offsets()).
+ * state.  Its layout is identified by the revision in its first 31 bits, which
+ * KVM reports to its guests in IA32_VMX_BASIC.  KVM keeps the layout of a
+ * revision stable (arch/x86/kvm/vmx/vmcs12.h of Linux,
+ * vmx_check_vmcs12_offsets()).
  *
  * Fields are named by their encodings: Intel SDM volume 3, appendix B.
  *
@@ -20,7 +21,7 @@
 /* Bit 31 of the first word: this is a shadow VMCS */
 #define VMCS12_SHADOW (1u << 31)
 
-/* What is checked, or looked at, by name */
+/* Fields that are used by name */
 #define VMCS12_LINK_POINTER 0x2800
 #define VMCS12_PINBASED_CTLS 0x4000
 #define VMCS12_PROCBASED_CTLS 0x4002
@@ -40,7 +41,7 @@ typedef struct Vmcs12Layout {
     size_t count;
 } Vmcs12Layout;
 
-/* NULL if nobody knows that revision (without VMCS12_SHADOW) */
+/* NULL if @revision (without VMCS12_SHADOW) is not known */
 const Vmcs12Layout *vmcs12_layout(uint32_t revision);
 
 /* The first word without VMCS12_SHADOW */
@@ -54,12 +55,12 @@ const Vmcs12Field *vmcs12_find(const Vmcs12Layout *layout, uint16_t encoding);
 uint64_t vmcs12_read(const uint8_t *vmcs12, const Vmcs12Field *field);
 void vmcs12_write(uint8_t *vmcs12, const Vmcs12Field *field, uint64_t value);
 
-/* A field's value; 0 where the layout does not have it */
+/* A field's value; 0 if the layout does not have it */
 uint64_t vmcs12_get(const uint8_t *vmcs12, const Vmcs12Layout *layout,
                     uint16_t encoding);
 
 /*
- * Carry @vmcs12 (VMCS12_BYTES, of the layout @from) to the layout @to, field by
+ * Convert @vmcs12 (VMCS12_BYTES) from layout @from to layout @to, field by
  * field.  Returns false with @errp set, and leaves @vmcs12 as it is, if a field
  * that is not 0 has no place in @to.
  */

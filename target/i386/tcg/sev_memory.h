@@ -3,7 +3,7 @@
  *
  * SPDX-License-Identifier: GPL-2.0-or-later
  *
- * A model for testing software, not a protection of anything: see
+ * A model for testing software, which protects nothing: see
  * docs/sev-platform.md of the project.
  */
 
@@ -16,7 +16,7 @@
 #define SEV_MEMORY_C_BIT 51
 #define SEV_MEMORY_C_MASK (1ULL << SEV_MEMORY_C_BIT)
 
-/* Names a key; what is accessed without a key has SEV_KEY_NONE */
+/* Identifies a key; SEV_KEY_NONE stands for access without a key */
 typedef uint16_t SevKeyId;
 #define SEV_KEY_NONE 0
 
@@ -28,44 +28,44 @@ extern bool sev_memory_enabled;
 /*
  * The processor side.
  *
- * sev_memory_realize: @cpu has sev=on.  Fails with an error that names what
- * the processor or the machine lacks.
+ * sev_memory_realize: @cpu has sev=on.  Returns false with @errp set if the
+ * processor or the machine lacks something that is needed.
  */
 bool sev_memory_realize(X86CPU *cpu, Error **errp);
 
 /*
- * @cs is about to access the page of physical address @addr with @key,
- * SEV_KEY_NONE for an access of the hypervisor: from here on, until its next
- * TLB flush, the page holds what this key sees.  Does not return when it is
- * called for a translation and the page has to change: that is then done
- * first, and the translation is started again.
+ * @cs is about to access the page of physical address @addr with @key
+ * (SEV_KEY_NONE for an access by the hypervisor): from here on, until the next
+ * TLB flush of @cs, the page holds what this key sees.  Does not return if it
+ * is called for a translation and the page has to be converted: that is then
+ * done first, and the translation restarted.
  */
 void sev_memory_access(CPUState *cs, hwaddr addr, SevKeyId key);
 
 /*
- * The same, for the page of RAM at @addr as a whole, which is not code.  The
- * pointer is valid until @cs' TLB is flushed.
+ * The same, for direct access to the page of RAM at @addr, which must not
+ * contain code.  The pointer is valid until the TLB of @cs is flushed.
  */
 void *sev_memory_map(CPUState *cs, hwaddr addr, SevKeyId key);
 
 /*
- * Changes with each flush of @cs' TLB: what was looked up before, in the same
- * instruction, is not @cs' any more then.
+ * Changes with each flush of the TLB of @cs, which invalidates anything that
+ * was looked up before, even in the same instruction.
  */
 uint32_t sev_memory_epoch(CPUState *cs);
 
-/* Flush all of @cs' TLB, which is not running, or calls this itself */
+/* Flush the whole TLB of @cs, which is either not running or the caller */
 void sev_memory_flush(CPUState *cs);
-/* The same has been done by somebody else */
+/* The whole TLB of @cs has been flushed by other code */
 void sev_memory_flushed(CPUState *cs);
 
-/* What the ASID that VMRUN was given stands for; in 1 ... sev-asids */
+/* The key of the ASID given to VMRUN, which is in 1 ... sev-asids */
 SevKeyId sev_memory_asid_key(uint32_t asid);
 
 /*
- * The firmware's side.  To be called where no processor runs (from work of
- * async_safe_run_on_cpu()), and the first of them in each such section is
- * sev_memory_flush_all().
+ * The firmware's side.  To be called while no processor runs (from work of
+ * async_safe_run_on_cpu()); each such section must call sev_memory_flush_all()
+ * first.
  */
 void sev_memory_flush_all(void);
 
@@ -80,8 +80,8 @@ void sev_key_unref(SevKeyId key);
 size_t sev_key_pages(SevKeyId key);
 
 /*
- * From now on @asid stands for @key; for a random key that nothing else has,
- * if it is SEV_KEY_NONE.
+ * From now on @asid stands for @key; if that is SEV_KEY_NONE, for a random key
+ * that is not used otherwise.
  */
 void sev_memory_bind(uint32_t asid, SevKeyId key);
 /* Number of ASIDs, and the lowest one for guests without SEV-ES */
@@ -90,7 +90,7 @@ uint32_t sev_memory_min_asid(void);
 
 /*
  * Read or write @len bytes of guest RAM at physical address @addr, as an
- * access with @key would.  Reading changes nothing.  What is written should be
+ * access with @key would.  Reading has no side effect.  Writes should be
  * aligned to 16 bytes, the unit of encryption.  Returns false, with nothing
  * written, if some of it is not RAM that can be encrypted.
  */

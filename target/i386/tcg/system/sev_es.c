@@ -16,7 +16,7 @@
 #include "tcg/helper-tcg.h"
 #include "tcg/sev_es.h"
 
-/* Table B-4, from where on it is not the VMCB's save area any more */
+/* Table B-4: the part that the save area of a VMCB does not have */
 #define VMSA_XSS                0x140
 #define VMSA_G_PAT              0x268
 #define VMSA_PKRU               0x2e8
@@ -40,7 +40,7 @@
 
 typedef struct SevVmsa {
     SevKeyId key;
-    /* In hardware, a checksum that memory of the firmware's holds */
+    /* Hardware keeps only a checksum, in memory of the firmware */
     uint8_t content[TARGET_PAGE_SIZE];
 } SevVmsa;
 
@@ -107,13 +107,13 @@ bool sev_es_enter(CPUX86State *env)
             return false;
         }
     }
-    /* the checked one: another processor may write to the VMCB meanwhile */
+    /* keep the checked one: another processor may change the VMCB meanwhile */
     env->sev_vmsa_pa = addr;
-    /* None of the features that a guest may ask for is there */
+    /* No feature that a guest may request is implemented */
     return !ldq_le_p(vmsa_at(env, VMSA_SEV_FEATURES));
 }
 
-/* RCX, RDX, RBX, (RSP), RBP ... R15: RAX is before them, and RSP, too */
+/* RCX, RDX, RBX, (RSP), RBP ... R15; RAX and RSP are elsewhere, before these */
 static bool vmsa_has_reg(int reg)
 {
     return reg != R_EAX && reg != R_ESP;
@@ -143,8 +143,8 @@ static void vmsa_save_regs(CPUX86State *env)
 }
 
 /*
- * The 80-bit registers stand there as eight mantissas, then eight pairs of
- * bytes with sign and exponent: Linux, sev_es_sync_vmsa()
+ * The 80-bit registers are stored as eight mantissas, followed by eight pairs
+ * of bytes with sign and exponent: Linux, sev_es_sync_vmsa()
  */
 static uint8_t *vmsa_x87_mantissa(CPUX86State *env, int i)
 {
@@ -223,7 +223,7 @@ static void vmsa_save_fpu(CPUX86State *env)
     }
 }
 
-/* What #VMEXIT leaves of it to the hypervisor: the state after a reset */
+/* After #VMEXIT the hypervisor has the FPU in the state after a reset */
 static void fpu_reset(CPUX86State *env)
 {
     env->fpdp = 0;
@@ -240,7 +240,7 @@ static void fpu_reset(CPUX86State *env)
     memset(env->xmm_regs, 0, sizeof(env->xmm_regs));
 }
 
-/* Of the guest from its VMSA, of the hypervisor from the host save area */
+/* For the guest from its VMSA, for the hypervisor from the host save area */
 static void vmsa_load(CPUX86State *env)
 {
     env->pat = ldq_le_p(vmsa_at(env, VMSA_G_PAT));
@@ -255,7 +255,7 @@ static void vmsa_load(CPUX86State *env)
 void sev_es_load(CPUX86State *env)
 {
     env->sev_vmsa_loaded = true;
-    /* type A: of the host save area, but VMRUN does not know it else */
+    /* type A: kept in the host save area; VMRUN does not save it otherwise */
     x86_stq_phys(env_cpu(env), env->vm_hsave + VMSA_SAVE + VMSA_G_PAT,
                  env->pat);
     vmsa_load(env);
@@ -281,7 +281,7 @@ static void sev_es_write_back(CPUX86State *env, SevKeyId key)
            TARGET_PAGE_SIZE);
     QEMU_LOCK_GUARD(&es.lock);
     vmsa = g_hash_table_lookup(es.vmsas, &env->sev_vmsa_pa);
-    /* else the firmware has made an end of this guest, while it ran */
+    /* else the firmware has decommissioned this guest while it ran */
     if (vmsa && vmsa->key == key) {
         memcpy(vmsa->content, copy, TARGET_PAGE_SIZE);
     }
@@ -297,12 +297,12 @@ void sev_es_leave(CPUX86State *env)
     env->sev_es = false;
     env->sev_vmsa_loaded = false;
 
-    /* The host save area: what is of type A or B in the table */
+    /* From the host save area: types A and B in the table */
     cpu_physical_memory_read(env->vm_hsave + VMSA_SAVE, copy,
                              TARGET_PAGE_SIZE - VMSA_SAVE);
     vmsa_load(env);
     memset(copy, 0, TARGET_PAGE_SIZE);
-    /* Type C: as after a reset */
+    /* Type C: state after a reset */
     fpu_reset(env);
     env->cr[2] = 0;
     env->dr[6] = DR6_FIXED_1;
@@ -335,7 +335,7 @@ bool sev_es_exit_is_automatic(uint64_t exit_code, uint64_t exit_info_1)
     case SVM_EXIT_SHUTDOWN:
         return true;
     case SVM_EXIT_NPF:
-        /* with a reserved bit, it is how hypervisors mark MMIO */
+        /* with a reserved bit set: the way hypervisors mark MMIO */
         return !(exit_info_1 & PG_ERROR_RSVD_MASK);
     default:
         return sev_es_exit_is_trap(exit_code) ||

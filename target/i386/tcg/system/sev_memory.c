@@ -3,26 +3,26 @@
  *
  * SPDX-License-Identifier: GPL-2.0-or-later
  *
- * Real RAM holds ciphertext, and the memory controller decrypts on the way to
- * the processor.  Doing so at each access would make TCG's fast path useless.
- * Here, a page of RAM holds what *one* key sees of it, and a record says which.
- * Only when the page is accessed with another key it is converted: encrypted
- * with the old key, decrypted with the new one.  No key at all is a key too.
- * As TLB entries are made for one key, nothing has to be looked at as long as
- * an access hits the TLB.
+ * In hardware, RAM holds ciphertext, and the memory controller decrypts on the
+ * way to the processor.  Doing so at each access would defeat TCG's fast path.
+ * Here, a page of RAM holds what *one* key sees of it, and that key is
+ * recorded. The page is converted only when it is accessed with another key:
+ * encrypted with the old key, decrypted with the new one.  "No key" counts as
+ * a key, too. As a TLB entry is made for one key, no check is needed as long
+ * as accesses hit the TLB.
  *
- * A conversion must not happen under the feet of a processor that has the page
- * in its TLB.  For each page and processor there is the number of the
- * processor's TLB flush ("epoch") after which it used the page last.  If that
- * is the current one, the page is "hot": its TLB may have an entry, and can
- * only be flushed while that processor does not run.  As each VMRUN, #VMEXIT
- * and CR3 write flushes the TLB, pages that go from a hypervisor to its guest
- * are seldom hot.
+ * A page must not be converted while a processor that runs has it in its TLB.
+ * For each page and processor there is the number of the processor's TLB flush
+ * ("epoch") after which it last used the page.  If that is the current one,
+ * the page is "hot": the TLB may have an entry for it, and can only be flushed
+ * while that processor does not run.  As each VMRUN, #VMEXIT and CR3 write
+ * flushes the TLB, pages that pass from a hypervisor to its guest are rarely
+ * hot.
  *
- * The lock-free part: a processor first notes its epoch for the page, then
- * looks at the page's key; who converts a page first makes its key SEV_KEY_BUSY,
- * then looks at the epochs.  Either the one sees that the key is another, or
- * the other sees that the page is hot.
+ * The lock-free part: a processor first records its epoch for the page, then
+ * reads the page's key; a thread that converts a page first sets its key to
+ * SEV_KEY_BUSY, then reads the epochs.  So either the processor sees that the
+ * key has changed, or the other thread sees that the page is hot.
  */
 
 #include "qemu/osdep.h"
@@ -56,11 +56,11 @@ bool sev_memory_enabled;
 
 static struct {
     Error *blocker;
-    uint32_t asids;             /* 0: no processor has SEV yet */
+    uint32_t asids;             /* 0: no processor with SEV yet */
     uint32_t min_asid;
     bool es;
 
-    /* The machine's RAM: at 0, and from above_4g on what is left of it */
+    /* The machine's RAM: from 0, and the rest of it from above_4g */
     uint8_t *ram;
     hwaddr size;
     hwaddr below_4g;
@@ -73,7 +73,7 @@ static struct {
     /* Protects what follows, and conversions */
     QemuMutex lock;
     SevKey *keys[SEV_KEY_BUSY];
-    SevKeyId *asid_key;         /* written only where no processor runs */
+    SevKeyId *asid_key;         /* written only while no processor runs */
 } sev;
 
 static bool sev_page(hwaddr addr, size_t *page)
@@ -112,7 +112,7 @@ static void sev_page_set_key(size_t page, SevKeyId old, SevKeyId new)
     qatomic_store_release(&sev.key[page], new);
 }
 
-/* @buf: what @old sees of @page; is made what @new sees of it */
+/* Convert @buf from what @old sees of @page to what @new sees of it */
 static void sev_convert(uint8_t *buf, size_t page, SevKeyId old, SevKeyId new)
 {
     uint64_t iv[2] = { cpu_to_le64(page << TARGET_PAGE_BITS), 0 };
@@ -134,7 +134,7 @@ static void sev_convert(uint8_t *buf, size_t page, SevKeyId old, SevKeyId new)
     }
 }
 
-/* The page's content is not what it was */
+/* The content of the page has changed */
 static void sev_page_changed(size_t page)
 {
     ram_addr_t addr = current_machine->ram->ram_block->offset +
@@ -165,7 +165,7 @@ static bool sev_try_convert_locked(size_t page, SevKeyId key, CPUState *self)
         return true;
     }
     qatomic_set(&sev.key[page], SEV_KEY_BUSY);
-    /* before the epochs are read; pairs with sev_memory_access() */
+    /* set the key before reading epochs; pairs with sev_memory_access() */
     smp_mb();
     CPU_FOREACH(cs) {
         if (cs != self && sev_page_hot(cs, page)) {
@@ -190,7 +190,7 @@ void sev_memory_flushed(CPUState *cs)
     if (sev_memory_enabled) {
         uint32_t next = sev.epoch[cs->cpu_index] + 1;
 
-        /* 0 is what pages have that were never used */
+        /* 0 means that a page was never used */
         qatomic_store_release(&sev.epoch[cs->cpu_index], next ? next : 1);
     }
 }
@@ -201,7 +201,7 @@ void sev_memory_flush(CPUState *cs)
     sev_memory_flushed(cs);
 }
 
-/* No processor may run */
+/* To be called while no processor runs */
 void sev_memory_flush_all(void)
 {
     CPUState *cs;
@@ -211,7 +211,7 @@ void sev_memory_flush_all(void)
     }
 }
 
-/* As sev_try_convert(), where nothing runs that could have the page hot */
+/* As sev_try_convert(), while no processor runs that may have the page hot */
 static void sev_convert_exclusive(size_t page, SevKeyId key)
 {
     bool done;
@@ -226,7 +226,7 @@ typedef struct SevConvertWork {
     SevKeyId key;
 } SevConvertWork;
 
-/* Work for a processor's thread, while no other one runs */
+/* Work for a processor's thread, while no other processor runs */
 static void sev_convert_safe_work(CPUState *cs, run_on_cpu_data data)
 {
     g_autofree SevConvertWork *w = data.host_ptr;
@@ -290,8 +290,8 @@ static void sev_convert_self(CPUState *cs, size_t page, SevKeyId key, bool hot)
 {
     if (tcg_ctx->gen_tb) {
         /*
-         * The translator holds locks of pages, and must not wait for other
-         * processors, nor for who waits for such a lock.
+         * The translator holds page locks, so it must not wait for other
+         * processors, nor for a thread that waits for such a lock.
          */
         SevConvertWork *w = g_new(SevConvertWork, 1);
 
@@ -323,17 +323,17 @@ void sev_memory_access(CPUState *cs, hwaddr addr, SevKeyId key)
     for (;;) {
         if (*used != epoch) {
             qatomic_set(used, epoch);
-            /* before the key is read; pairs with sev_try_convert_locked() */
+            /* set epoch before reading key; see sev_try_convert_locked() */
             smp_mb();
         }
         if (likely(qatomic_read(&sev.key[page]) == key)) {
             return;
         }
         sev_convert_self(cs, page, key, hot);
-        /* somebody else may have been quick to convert it again */
+        /* another thread may have converted the page again by now */
         epoch = sev.epoch[cs->cpu_index];
         hot = true;
-        /* as above: sev_convert_self() has noted the epoch */
+        /* as above: sev_convert_self() has recorded the epoch */
         smp_mb();
     }
 }
@@ -359,8 +359,8 @@ SevKeyId sev_memory_asid_key(uint32_t asid)
 }
 
 /*
- * The hypervisor's side, other than its processors: devices, the monitor, the
- * debugger.  They see RAM without key.
+ * The hypervisor's side, other than processors: devices, the monitor, the
+ * debugger.  They access RAM without a key.
  */
 static void sev_host_access(RAMBlock *block, ram_addr_t offset, hwaddr len)
 {
@@ -381,7 +381,7 @@ static void sev_host_access(RAMBlock *block, ram_addr_t offset, hwaddr len)
 
 /* The firmware's side */
 
-/* Free keys that nobody can use any more by converting their pages */
+/* Free keys that have no references any more by converting their pages */
 static void sev_key_reclaim(void)
 {
     for (size_t page = 0; page < sev.size >> TARGET_PAGE_BITS; page++) {
@@ -423,7 +423,7 @@ SevKeyId sev_key_new(void)
         sev_key_reclaim();
         id = sev_key_free_id();
     }
-    /* there are fewer guests and ASIDs than names of keys */
+    /* there are more key IDs than guests and ASIDs */
     assert(id != SEV_KEY_NONE);
     sev.keys[id] = g_steal_pointer(&key);
     return id;
@@ -549,7 +549,7 @@ bool sev_memory_write(hwaddr addr, const void *buf, size_t len, SevKeyId key)
 
 /* Machine */
 
-/* RAM outlives a reset, the keys don't; processors stand still */
+/* RAM survives a reset, keys don't; processors are stopped */
 static void sev_memory_reset(void *opaque)
 {
     sev_memory_flush_all();
@@ -605,7 +605,7 @@ bool sev_memory_realize(X86CPU *cpu, Error **errp)
         error_setg(errp, "sev=on: needs a CPU model of AMD with svm and npt");
         return false;
     }
-    /* No processor has SEV without, whatever QEMU's model of it says */
+    /* All processors with SEV have these, even if the CPU model lacks them */
     env->features[FEAT_SVM] |= CPUID_SVM_NRIPSAVE | CPUID_SVM_FLUSHASID |
                                CPUID_SVM_DECODEASSIST | CPUID_SVM_LBRV;
     if (!object_dynamic_cast(OBJECT(current_machine), TYPE_X86_MACHINE) ||
