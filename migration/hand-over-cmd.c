@@ -17,6 +17,8 @@
 #include "monitor/monitor.h"
 #include "qobject/qdict.h"
 #include "hand-over-internal.h"
+#include "hand-over-argv.h"
+#include "hand-over-blockers.h"
 #include "hand-over-check.h"
 #include "hand-over-exec.h"
 #include "hand-over-peer.h"

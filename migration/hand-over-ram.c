@@ -22,7 +22,7 @@
 #include "hw/boards.h"
 #include "system/hostmem.h"
 #include "system/system.h"
-#include "hand-over-check.h"
+#include "hand-over-blockers.h"
 #include "hand-over-internal.h"
 #include "hand-over-ram-internal.h"
 #include "options.h"

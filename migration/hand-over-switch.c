@@ -16,7 +16,7 @@
 #include "qemu/osdep.h"
 #include "qemu/main-loop.h"
 #include "qapi/error.h"
-#include "hand-over-check.h"
+#include "hand-over-blockers.h"
 #include "hand-over-internal.h"
 #include "hand-over-peer.h"
 #include "migration.h"
