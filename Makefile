@@ -16,7 +16,8 @@ help:
 	@echo 'make build      compile   [BASE=new|old|VERSION] [VARIANT=clang|asan|fuzz|pristine]'
 	@echo 'make refresh    edits of QEMU files in the build tree go into the patches'
 	@echo '                [BASE=...] [PATCH=topic/name]'
-	@echo 'make export     a series for "git am" under build/export  [COMPILE=1]'
+	@echo 'make export     a series for "git am" under build/export  [COMPILE=1|TOPIC]'
+	@echo "                [SIGNOFF='Name <mail>']"
 	@echo 'make lint       shellcheck'
 	@echo 'make clean      remove what was compiled; distclean: downloads as well'
 
@@ -44,7 +45,7 @@ refresh:
 	@PATCH='$(PATCH)' scripts/refresh $(BASE)
 
 export:
-	@COMPILE='$(COMPILE)' scripts/export $(BASE)
+	@COMPILE='$(COMPILE)' SIGNOFF='$(SIGNOFF)' scripts/export $(BASE)
 
 lint:
 	@scripts/lint

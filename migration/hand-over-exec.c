@@ -9,7 +9,6 @@
 
 #include "qemu/osdep.h"
 #include <spawn.h>
-#include <sys/syscall.h>
 #include <sys/wait.h>
 #include <glib-unix.h>
 #include "qemu/ctype.h"
@@ -22,15 +21,8 @@
 #include "qapi/error.h"
 #include "system/system.h"
 #include "hand-over-exec.h"
+#include "pidfd.h"
 #include "trace.h"
-
-/* These numbers are the same on all architectures */
-#ifndef SYS_pidfd_open
-#define SYS_pidfd_open 434
-#endif
-#ifndef SYS_pidfd_send_signal
-#define SYS_pidfd_send_signal 424
-#endif
 
 /*
  * The working directory in which this process was started: relative names on
@@ -307,7 +299,7 @@ HandOverChild *hand_over_child_start(const char *path, char **argv,
         close(pipes[0]);
         return NULL;
     }
-    pidfd = syscall(SYS_pidfd_open, pid, 0);
+    pidfd = pidfd_from_pid(pid);
     if (pidfd < 0) {
         error_setg_errno(errp, errno, "cannot get a descriptor of the new "
                          "QEMU's process (pidfd_open)");
@@ -394,7 +386,7 @@ char *hand_over_child_kill(HandOverChild *child)
     }
     trace_hand_over_child_kill(child->pid);
     if (child->pidfd >= 0) {
-        syscall(SYS_pidfd_send_signal, child->pidfd, SIGKILL, NULL, 0);
+        pidfd_kill(child->pidfd);
         close(child->pidfd);
         child->pidfd = -1;
     }

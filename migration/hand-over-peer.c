@@ -7,7 +7,6 @@
 
 #include "qemu/osdep.h"
 #include <sys/eventfd.h>
-#include <sys/syscall.h>
 #include "qemu/cutils.h"
 #include "qemu/timer.h"
 #include "qapi/error.h"
@@ -15,15 +14,8 @@
 #include "hw/boards.h"
 #include "io/channel-socket.h"
 #include "hand-over-peer.h"
+#include "pidfd.h"
 #include "trace.h"
-
-/* This number is the same on all architectures */
-#ifndef SYS_pidfd_open
-#define SYS_pidfd_open 434
-#endif
-#ifndef SYS_pidfd_send_signal
-#define SYS_pidfd_send_signal 424
-#endif
 
 /* A flag in /proc/PID/stat: include/linux/sched.h in the kernel */
 #define PF_EXITING 0x00000004
@@ -131,7 +123,7 @@ bool hand_over_peer_send_hello(HandOverWire *wire, GArray *claimed,
         },
     };
     uint32List **tail = &msg.u.hello.claimed;
-    int pidfd = syscall(SYS_pidfd_open, getpid(), 0);
+    int pidfd = pidfd_from_pid(getpid());
     bool ok;
 
     if (pidfd < 0) {
@@ -251,7 +243,7 @@ bool hand_over_peer_wait_death(const HandOverPeer *peer)
 
 bool hand_over_peer_end(const HandOverPeer *peer)
 {
-    if (syscall(SYS_pidfd_send_signal, peer->pidfd, SIGKILL, NULL, 0) < 0 &&
+    if (pidfd_kill(peer->pidfd) < 0 &&
         errno != ESRCH) {
         return peer_wait(peer, 0);
     }
@@ -261,7 +253,7 @@ bool hand_over_peer_end(const HandOverPeer *peer)
 void hand_over_peer_kill(const HandOverPeer *peer)
 {
     if (peer->pidfd >= 0) {
-        syscall(SYS_pidfd_send_signal, peer->pidfd, SIGKILL, NULL, 0);
+        pidfd_kill(peer->pidfd);
     }
 }
 

@@ -138,7 +138,7 @@ base_version() {
 
 # our_files: the files of the queue that are linked into QEMU's tree
 our_dirs='accel backends chardev hw include io migration monitor net qapi
-          stubs system target util tests/unit tests/qtest'
+          stubs system target util tests/unit tests/qtest docs/devel docs/system'
 our_files() {
     for _d in $our_dirs; do
         [ -d "$top/$_d" ] && (cd "$top" && find "$_d" -type f \
