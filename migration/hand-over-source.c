@@ -284,8 +284,8 @@ void hand_over_source_cancel(MigrationState *s)
     /*
      * Wake up the migration thread, whatever it waits for.  Once the
      * destination has the whole stream, the connection to it must stay open
-     * for an "abort". Before that, an incomplete stream does (or
-     * hand_over_source_finish() kills the destination).
+     * for an "abort".  Before that, the incomplete stream makes the
+     * destination give up (or hand_over_source_finish() kills it).
      */
     if (hand_over_stage() < HAND_OVER_STAGE_LOAD) {
         qemu_file_shutdown(s->to_dst_file);

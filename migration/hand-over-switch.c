@@ -4,7 +4,7 @@
  * Management tools only know the command migrate.  A guest that can't leave in
  * any other way, or for which capability hand-over is set, is handed over if
  * the migration's channel is a UNIX socket to a QEMU on this host that
- * supports it. Whether it does is determined by pings (migration/probe.c).  A
+ * supports it.  Whether it does is determined by pings (migration/probe.c).  A
  * destination that does not support hand-overs gets an ordinary migration
  * stream, of which it has read only the beginning by then.  So does one that
  * descriptors do not reach, because a program that forwards only bytes is in

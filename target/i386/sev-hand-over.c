@@ -15,7 +15,7 @@
  * (VMSA), and a pending request of the guest (GHCB).  It does not move its own
  * state of a vCPU: local APIC, MP state, events, its MSRs, the CR0, CR4 and
  * EFER that it knows, and the result registers of a request that the guest has
- * not seen yet. All that can be read, and is written to the destination's
+ * not seen yet.  All that can be read, and is written to the destination's
  * vCPUs while these are still ordinary ones.
  */
 

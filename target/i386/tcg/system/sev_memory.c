@@ -6,9 +6,9 @@
  * In hardware, RAM holds ciphertext, and the memory controller decrypts on the
  * way to the processor.  Doing so at each access would defeat TCG's fast path.
  * Here, a page of RAM holds what *one* key sees of it, and that key is
- * recorded. The page is converted only when it is accessed with another key:
+ * recorded.  The page is converted only when it is accessed with another key:
  * encrypted with the old key, decrypted with the new one.  "No key" counts as
- * a key, too. As a TLB entry is made for one key, no check is needed as long
+ * a key, too.  As a TLB entry is made for one key, no check is needed as long
  * as accesses hit the TLB.
  *
  * A page must not be converted while a processor that runs has it in its TLB.
