@@ -31,6 +31,14 @@ queue_patches() {
         { print $1 }' "$top/series"
 }
 
+# queue_diffs: the patches that change files of QEMU's.  The others only add files
+# of ours, of which quilt knows nothing.
+queue_diffs() {
+    queue_patches | while read -r p; do
+        ! grep -q '^--- ' "$top/patches/$p" || echo "$p"
+    done
+}
+
 # queue_hash: changes with the order of the queue, with any patch, and with
 # what scripts/tree keeps beside the tree (the number)
 queue_hash() {
@@ -60,9 +68,9 @@ copy_files() {
 
 # queue_push DIR WHAT: apply the whole queue at fuzz 0
 queue_push() {
-    queue_patches | grep -q . || return 0
+    queue_diffs | grep -q . || return 0
     if [ -z "${queue_series:-}" ]; then
-        queue_patches > "$logs/series"
+        queue_diffs > "$logs/series"
         QUILT_SERIES=$logs/series
     fi
     if ! (cd "$1" && quilt push -a --fuzz=0) > "$logs/quilt.log" 2>&1; then
