@@ -18,7 +18,10 @@ help:
 	@echo '                [BASE=...] [PATCH=topic/name]'
 	@echo 'make export     a series for "git am" under build/export  [COMPILE=1]'
 	@echo 'make lint       shellcheck'
-	@echo 'make clean      remove what was compiled; distclean: downloads as well'
+	@echo 'make clean      remove what was compiled; distclean: all below build/'
+	@echo
+	@echo 'Downloads, and what is compiled once for all clones, are kept in'
+	@echo '$${XDG_CACHE_HOME:-~/.cache}/qemu-hand-over: "rm -r" removes them'
 
 build:
 	@scripts/build $(BASE) $(VARIANT)
