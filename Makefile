@@ -30,8 +30,7 @@ demo:
 	@tests/demo/sev
 
 demo-plain:
-	@scripts/build old
-	@scripts/build new
+	@scripts/both
 	@tests/demo/run
 
 check:
