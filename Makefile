@@ -19,7 +19,10 @@ help:
 	@echo 'make export     a series for "git am" under build/export  [COMPILE=1|TOPIC]'
 	@echo "                [SIGNOFF='Name <mail>']"
 	@echo 'make lint       shellcheck'
-	@echo 'make clean      remove what was compiled; distclean: downloads as well'
+	@echo 'make clean      remove what was compiled; distclean: all below build/'
+	@echo
+	@echo 'Downloads, and what is compiled once for all clones, are kept in'
+	@echo '$${XDG_CACHE_HOME:-~/.cache}/qemu-hand-over: "rm -r" removes them'
 
 build:
 	@scripts/build $(BASE) $(VARIANT)
@@ -28,8 +31,7 @@ demo:
 	@tests/demo/sev
 
 demo-plain:
-	@scripts/build old
-	@scripts/build new
+	@scripts/both
 	@tests/demo/run
 
 check:

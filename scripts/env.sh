@@ -2,7 +2,7 @@
 # What compiling and running QEMU's programs needs; sourced after lib.sh.
 
 # shellcheck source=scripts/lib.sh
-: "${build:?lib.sh comes first}"
+: "${build:?lib.sh comes first}" "${cache:?}"
 
 # Debian's own Python, and meson from below build/deps
 PATH=$build/deps/usr/bin:/usr/sbin:/usr/bin:/sbin:/bin
@@ -10,7 +10,7 @@ PYTHONPATH=$build/deps/usr/lib/python3/dist-packages
 PYTHONDONTWRITEBYTECODE=1
 # Shared by all clones of this user: what is compiled is the same in each, below
 # another path
-CCACHE_DIR=${CCACHE_DIR:-${XDG_CACHE_HOME:-$HOME/.cache}/qemu-hand-over/ccache}
+CCACHE_DIR=${CCACHE_DIR:-$cache/ccache}
 CCACHE_BASEDIR=$build
 CCACHE_NOHASHDIR=1
 # ninja has the compiler write what was included: ccache needs no preprocessor of

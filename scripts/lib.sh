@@ -1,11 +1,12 @@
 # shellcheck shell=sh
 # Functions that the scripts share; sourced, not run.
 #
-# Everything that is made or fetched goes below build/:
+# Everything that is made goes below build/:
 #   build/apt/        private apt state          build/logs/   logs of commands
-#   build/download/   tarballs, packages         build/deps/   unpacked Debian packages
+#   build/deps/       unpacked Debian packages
 #   build/VERSION/    a base: src (compiled from), obj (compiled into)
-# but for the compiler cache, which is the user's (env.sh).
+# and what is fetched, or serves other clones as well, below the user's $cache
+# (cache.sh; the compiler cache: env.sh).
 
 top=$(cd "$(dirname "$0")/.." && pwd)
 while [ ! -e "$top/base/lock" ] && [ "$top" != / ]; do
@@ -14,6 +15,17 @@ done
 build=$top/build
 logs=$build/logs
 mkdir -p "$logs"
+
+# XDG_CACHE_HOME counts if it is absolute.  A user without a home has what is the
+# clone's own.
+case ${XDG_CACHE_HOME:-} in
+/*) cache=$XDG_CACHE_HOME/qemu-hand-over ;;
+*) cache=${HOME:-/nonexistent}/.cache/qemu-hand-over ;;
+esac
+if ! mkdir -p "$cache" 2>/dev/null || [ ! -w "$cache" ]; then
+    cache=$build/cache
+    mkdir -p "$cache"
+fi
 
 say() {
     echo "$*"
@@ -129,11 +141,18 @@ base_version() {
     _v=$(lock_field "$1" 2)
     [ -n "$_v" ] || die "no base '$1' in base/lock"
     # another one was taken where the locked one is gone, see scripts/fetch
-    if [ -e "$build/download/instead-of-$_v" ]; then
-        cat "$build/download/instead-of-$_v"
+    if [ -e "$build/apt/instead-of-$_v" ]; then
+        awk '{ print $1 }' "$build/apt/instead-of-$_v"
     else
         echo "$_v"
     fi
+}
+
+# base_tarball VERSION: its path
+base_tarball() {
+    _f=$(lock_field "$1" 4)
+    [ -n "$_f" ] || _f=$(cat "$build/apt/instead-of-"* | awk -v v="$1" '$1 == v { print $3; exit }')
+    echo "$cache/download/$_f"
 }
 
 # our_files: the files of the queue that are linked into QEMU's tree

@@ -40,10 +40,10 @@ def megabytes(size):
     return int(size[:-1]) * unit
 
 
-def make_cd(build, directory, scenario, append):
+def make_cd(build, directory, name, append):
     """What the host boots from; its path"""
-    cd = os.path.join(directory, f'{scenario}.iso')
-    tree = os.path.join(directory, f'{scenario}.cd')
+    cd = os.path.join(directory, f'{name}.iso')
+    tree = os.path.join(directory, f'{name}.cd')
     deps = os.path.join(build, 'deps/usr/lib')
     shutil.rmtree(tree, ignore_errors=True)
     os.mkdir(tree)
@@ -53,7 +53,7 @@ def make_cd(build, directory, scenario, append):
         out.write(BOOT.format(append=append))
     os.symlink(os.path.realpath(os.path.join(directory, 'vmlinuz')),
                os.path.join(tree, 'vmlinuz'))
-    os.symlink(os.path.join(directory, f'{scenario}.initrd'),
+    os.symlink(os.path.join(directory, f'{name}.initrd'),
                os.path.join(tree, 'initrd'))
     subprocess.run(['xorriso', '-as', 'mkisofs', '-quiet', '-f', '-o', cd,
                     '-b', 'isolinux.bin', '-c', 'boot.cat', '-no-emul-boot',
@@ -65,16 +65,16 @@ def make_cd(build, directory, scenario, append):
 
 def start(args, directory, append):
     """Bochs, and where what the host says can be read"""
-    settings = os.path.join(directory, f'{args.scenario}.bochsrc')
+    settings = os.path.join(directory, f'{args.name}.bochsrc')
     said, serial = os.pipe()
     with open(settings, 'w') as out:
         out.write(SETTINGS.format(
             deps=os.path.join(args.build, 'deps'), serial=f'/dev/fd/{serial}',
             out=os.path.join(directory, 'share', 'out'),
             memory=megabytes(args.memory),
-            cd=make_cd(args.build, directory, args.scenario, append)))
+            cd=make_cd(args.build, directory, args.name, append)))
     # what Bochs itself says
-    with open(os.path.join(directory, f'{args.scenario}.bochs'), 'w') as log:
+    with open(os.path.join(directory, f'{args.name}.bochs'), 'w') as log:
         process = subprocess.Popen([args.emulator, '-q', '-f', settings],
                                    stdin=subprocess.DEVNULL, stdout=log,
                                    stderr=log, pass_fds=[serial])
