@@ -31,16 +31,13 @@
 #include "system/kvm.h"
 #include "system/kvm_int.h"
 #include "system/runstate.h"
+#include "sev-hand-over.h"
 #include "sev.h"
-
-/* as in kvm/kvm.c */
-#define KVM_MAX_CPUID_ENTRIES 100
 
 /* All of it belongs to the main thread */
 static struct {
     bool incoming;              /* no encryption context yet */
     bool moved;                 /* the context came from another machine */
-    bool avic_inhibited;        /* before there were vCPUs */
     const GArray *vms;          /* descriptors of machines: one has it */
     SevFacts facts;             /* of the source; the measurement is ours */
     GHashTable *regions;        /* RAM block's address: address when pinned */
@@ -78,35 +75,6 @@ uint64_t sev_hand_over_region_forget(const void *host)
         g_hash_table_remove(sev.regions, host);
     }
     return pinned;
-}
-
-static bool sev_es_incoming(void)
-{
-    return sev.incoming && sev_es_enabled();
-}
-
-void sev_hand_over_mp_state(struct kvm_mp_state *mp_state)
-{
-    /*
-     * A halted vCPU waits for an interrupt that it accepts.  The kernel knows
-     * from the last #VMEXIT whether it accepts one (svm_interrupt_blocked(),
-     * SVM_GUEST_INTERRUPT_MASK), but this machine has had none yet: the vCPU
-     * would wait for ever.  Its RIP is after the HLT already, so let it run.
-     */
-    if (sev_es_incoming() && mp_state->mp_state == KVM_MP_STATE_HALTED) {
-        mp_state->mp_state = KVM_MP_STATE_RUNNABLE;
-    }
-}
-
-void sev_hand_over_vcpu_events(struct kvm_vcpu_events *events)
-{
-    /*
-     * The kernel would intercept IRET (svm_set_iret_intercept()), which is
-     * wrong for a SEV-ES guest: see sev_refresh_vcpus()
-     */
-    if (sev_es_incoming()) {
-        events->nmi.masked = 0;
-    }
 }
 
 /* The misc controller's group of this process, NULL if unknown */
@@ -189,41 +157,6 @@ static bool sev_allows_migration(Error **errp)
  * Source
  */
 
-/*
- * The kernel matches vCPUs by the order in which they were created, and
- * requires that all of them were there at launch: sev_check_source_vcpus()
- */
-static bool sev_es_check_vcpus(Error **errp)
-{
-    CPUState *cs;
-
-    CPU_FOREACH(cs) {
-        if (DEVICE(cs)->hotplugged) {
-            error_setg(errp, "SEV-ES: CPU %d was not there at launch, as the "
-                       "kernel requires of all that it moves", cs->cpu_index);
-            return false;
-        }
-    }
-    if (!QLIST_EMPTY(&kvm_state->kvm_parked_vcpus)) {
-        error_setg(errp, "SEV-ES: a CPU was unplugged that the kernel still "
-                   "has, and would move to another CPU");
-        return false;
-    }
-    return true;
-}
-
-/* kvm_vcpu_id of each vCPU, in the order of creation */
-static uint64List *sev_es_vcpus(void)
-{
-    uint64List *list = NULL, **tail = &list;
-    CPUState *cs;
-
-    CPU_FOREACH(cs) {
-        QAPI_LIST_APPEND(tail, kvm_arch_vcpu_id(cs));
-    }
-    return list;
-}
-
 static bool sev_check(Error **errp)
 {
     SevFacts facts;
@@ -235,7 +168,7 @@ static bool sev_check(Error **errp)
         error_setg(errp, "the kernel cannot move a guest with SEV-SNP");
         return false;
     }
-    if (sev_es_enabled() && !sev_es_check_vcpus(errp)) {
+    if (sev_es_enabled() && !sev_hand_over_check_vcpus(errp)) {
         return false;
     }
     sev_get_facts(&facts);
@@ -302,44 +235,10 @@ static HandOverProtectedGuest *sev_offer(void)
     qemu_ram_foreach_block(sev_offer_region, &tail);
     if (sev_es_enabled()) {
         offer->has_vcpus = true;
-        offer->vcpus = sev_es_vcpus();
+        offer->vcpus = sev_hand_over_vcpus();
         offer->misc_cgroup = g_strdup(sev.misc_cgroup);
     }
     return guest;
-}
-
-static void sev_get_vcpu(CPUState *cs, run_on_cpu_data data)
-{
-    Error **errp = data.host_ptr;
-    int ret;
-
-    if (*errp) {
-        return;
-    }
-    ret = kvm_arch_get_registers(cs, errp);
-    if (ret < 0 && !*errp) {
-        error_setg_errno(errp, -ret, "cannot get the state of CPU %d",
-                         cs->cpu_index);
-    }
-}
-
-/*
- * QEMU does not get the registers of a launched SEV-ES vCPU, as these would not
- * be the guest's.  Nor must they be written back, so cs->vcpu_dirty is left as
- * it is.
- */
-static bool sev_stopped(Error **errp)
-{
-    Error *err = NULL;
-    CPUState *cs;
-
-    if (sev_es_enabled()) {
-        CPU_FOREACH(cs) {
-            run_on_cpu(cs, sev_get_vcpu, RUN_ON_CPU_HOST_PTR(&err));
-        }
-    }
-    error_propagate(errp, err);
-    return !err;
 }
 
 static bool sev_gone(void)
@@ -364,93 +263,6 @@ bool sev_hand_over_prepare(void)
         sev_charged();
     }
     return sev.incoming;
-}
-
-/*
- * AVIC.  The kernel does not use it for SEV guests: it is inhibited at INIT
- * (APICV_INHIBIT_REASON_SEV), which is not done here, but not when a context is
- * moved in (Linux 6.12 to 7.2).  So it has to be inhibited for another of the
- * reasons in AVIC_REQUIRED_APICV_INHIBITS (svm.h).
- */
-
-static bool sev_avic_is_on(void)
-{
-    g_autofree char *avic = NULL;
-
-    return g_file_get_contents("/sys/module/kvm_amd/parameters/avic", &avic,
-                               NULL, NULL) && (*avic == 'Y' || *avic == '1');
-}
-
-/*
- * With SEV-ES it must be inhibited before there is a vCPU.  Otherwise the
- * kernel maps a page at the APIC's address (avic_init_backing_page()), and
- * tries to emulate each access to it (kvm_mmu_faultin_pfn()), which it can't:
- * such a guest has to get a #VC there.
- */
-void sev_hand_over_irqchip(void)
-{
-    struct kvm_pit_config config = {};
-
-    if (sev_es_incoming() && sev_avic_is_on() &&
-        X86_MACHINE(current_machine)->pit != ON_OFF_AUTO_OFF) {
-        /* The PIT reinjects from the start: APICV_INHIBIT_REASON_PIT_REINJ */
-        sev.avic_inhibited =
-            kvm_vm_ioctl(kvm_state, KVM_CREATE_PIT2, &config) == 0;
-    }
-}
-
-bool sev_hand_over_has_pit(void)
-{
-    return sev.avic_inhibited;
-}
-
-static bool sev_put_msr(CPUState *cs, uint32_t index, uint64_t value,
-                        Error **errp)
-{
-    struct {
-        struct kvm_msrs info;
-        struct kvm_msr_entry entry;
-    } msrs = {
-        .info.nmsrs = 1,
-        .entry = { .index = index, .data = value },
-    };
-    int ret = kvm_vcpu_ioctl(cs, KVM_SET_MSRS, &msrs);
-
-    if (ret != 1) {
-        error_setg(errp, "MSR 0x%" PRIx32 " of CPU %d can't be 0x%" PRIx64
-                   ": %s", index, cs->cpu_index, value, ret < 0 ?
-                   strerror(-ret) : "the kernel does not accept it");
-        return false;
-    }
-    return true;
-}
-
-/*
- * The kernel never uses AVIC again in a machine once an APIC's base has been
- * modified (APICV_INHIBIT_REASON_APIC_BASE_MODIFIED, Linux 6.0), whatever
- * becomes of the other reasons.  No vCPU runs here yet that could notice.
- */
-static bool sev_inhibit_avic(Error **errp)
-{
-    ERRP_GUARD();
-    const uint64_t base = APIC_DEFAULT_ADDRESS | MSR_IA32_APICBASE_ENABLE |
-                          MSR_IA32_APICBASE_BSP;
-
-    if (sev_es_enabled() && sev_avic_is_on() && !sev.avic_inhibited) {
-        error_setg(errp, "SEV-ES: the kernel uses AVIC for this machine, which "
-                   "it must not for a guest with SEV-ES, and can't be kept "
-                   "from it with kernel-irqchip=split or pit=off: expected "
-                   "kernel-irqchip=on and the PIT, or a kernel with "
-                   "kvm_amd.avic=0");
-        return false;
-    }
-    if (!sev_put_msr(first_cpu, MSR_IA32_APICBASE, base + TARGET_PAGE_SIZE,
-                     errp) ||
-        !sev_put_msr(first_cpu, MSR_IA32_APICBASE, base, errp)) {
-        error_prepend(errp, "SEV: AVIC can't be turned off: ");
-        return false;
-    }
-    return true;
 }
 
 /* Value @name of the offer, @there, must be the same @here */
@@ -487,7 +299,7 @@ static bool sev_adopt_regions(const HandOverSevRegionList *regions,
 
 static bool sev_es_adopt(const HandOverSevGuest *offer, Error **errp)
 {
-    g_autoptr(uint64List) vcpus = sev_es_vcpus();
+    g_autoptr(uint64List) vcpus = sev_hand_over_vcpus();
     const uint64List *here = vcpus, *there = offer->vcpus;
     g_autofree char *group = sev_misc_cgroup();
 
@@ -558,7 +370,7 @@ static bool sev_adopt(const HandOverProtectedGuest *guest, const GArray *vms,
     }
     if ((sev_es_enabled() && !sev_es_adopt(offer, errp)) ||
         !sev_adopt_regions(offer->regions, errp) ||
-        !sev_inhibit_avic(errp)) {
+        !sev_hand_over_inhibit_avic(errp)) {
         return false;
     }
     sev.vms = vms;
@@ -566,105 +378,6 @@ static bool sev_adopt(const HandOverProtectedGuest *guest, const GArray *vms,
     sev.facts.handle = offer->handle;
     sev.facts.measurement = g_strdup(offer->measurement);
     sev.facts.state = SEV_STATE_RUNNING;
-    return true;
-}
-
-/* Not possible earlier: see sev_hand_over_vcpu_events() */
-static int sev_es_put_nmi_mask(CPUState *cs)
-{
-    struct kvm_vcpu_events events = {};
-    int ret;
-
-    if (!(cpu_env(cs)->hflags2 & HF2_NMI_MASK)) {
-        return 0;
-    }
-    ret = kvm_vcpu_ioctl(cs, KVM_GET_VCPU_EVENTS, &events);
-    if (ret < 0) {
-        return ret;
-    }
-    events.nmi.masked = 1;
-    return kvm_vcpu_ioctl(cs, KVM_SET_VCPU_EVENTS, &events);
-}
-
-/*
- * The processor runs a SEV-ES vCPU only with LBR virtualization (AMD64
- * Architecture Programmer's Manual volume 2, section 15.35.2).  The kernel
- * enables it at launch (Linux 6.10 and later), which has not happened here, and
- * for vCPUs that use it: svm_update_lbrv().
- *
- * This must come after the move: the kernel lets the guest access DEBUGCTL
- * directly only if LBR virtualization is enabled for what is already a SEV-ES
- * vCPU.  Otherwise the guest is terminated when it writes 0 to DEBUGCTL
- * (KVM_BUG_ON in __svm_disable_lbrv()).  The guest does not see the value
- * written here: its own is in the VMSA.
- */
-static void sev_es_virtualize_lbr(CPUState *cs)
-{
-    Error *err = NULL;
-
-    if (!sev_put_msr(cs, MSR_IA32_DEBUGCTL, DEBUGCTL_LBR, &err)) {
-        error_reportf_err(err, "SEV-ES: LBR virtualization: ");
-    }
-}
-
-/*
- * When CPUID is set, the kernel determines whether the C-bit is reserved in CR3
- * (svm_vcpu_after_set_cpuid()), and with SEV-ES which MSRs the guest may access
- * directly.  So set CPUID again, then CR3 to its real value.  This is allowed
- * because no vCPU has run yet.
- */
-static void sev_refresh_vcpus(void)
-{
-    size_t max = KVM_MAX_CPUID_ENTRIES;
-    g_autofree struct kvm_cpuid2 *cpuid = NULL;
-    CPUState *cs;
-
-    cpuid = g_malloc0(sizeof(*cpuid) + max * sizeof(cpuid->entries[0]));
-    CPU_FOREACH(cs) {
-        int ret;
-
-        cpuid->nent = max;
-        ret = kvm_vcpu_ioctl(cs, KVM_GET_CPUID2, cpuid);
-        if (ret == 0) {
-            ret = kvm_vcpu_ioctl(cs, KVM_SET_CPUID2, cpuid);
-        }
-        if (ret == 0 && sev_es_enabled()) {
-            ret = sev_es_put_nmi_mask(cs);
-        }
-        if (ret < 0) {
-            /* the guest is here already, so this can't be fatal */
-            error_report("SEV: CPUID of CPU %d: %s", cs->cpu_index,
-                         strerror(-ret));
-        }
-        if (sev_es_enabled()) {
-            sev_es_virtualize_lbr(cs);
-        }
-        /* protected registers must not be written */
-        cs->vcpu_dirty = !sev_es_enabled();
-    }
-}
-
-static bool sev_es_prepare_vcpus(Error **errp)
-{
-    ERRP_GUARD();
-    CPUState *cs;
-
-    CPU_FOREACH(cs) {
-        int ret;
-
-        /* 0 is its value already: this checks that the MSR is supported */
-        if (!sev_put_msr(cs, MSR_IA32_DEBUGCTL, 0, errp)) {
-            error_prepend(errp, "SEV-ES: LBR virtualization: ");
-            return false;
-        }
-        /* the last time that registers are written */
-        ret = cs->vcpu_dirty ?
-              kvm_arch_put_registers(cs, KVM_PUT_FULL_STATE, errp) : 0;
-        if (ret < 0) {
-            return false;
-        }
-        cs->vcpu_dirty = false;
-    }
     return true;
 }
 
@@ -684,7 +397,7 @@ static bool sev_move(Error **errp)
     if (!sev_enabled()) {
         return true;
     }
-    if (sev_es_enabled() && !sev_es_prepare_vcpus(errp)) {
+    if (sev_es_enabled() && !sev_hand_over_prepare_vcpus(errp)) {
         return false;
     }
     /* EINVAL: that machine does not have the context, or not any more */
@@ -704,7 +417,7 @@ static bool sev_move(Error **errp)
     sev_charged();
     sev_moved_in(&sev.facts);
     qemu_ram_foreach_block(sev_pin_own, NULL);
-    sev_refresh_vcpus();
+    sev_hand_over_refresh_vcpus();
     return true;
 }
 
@@ -713,7 +426,7 @@ static const HandOverArch sev_hand_over = {
     .allows_migration = sev_allows_migration,
     .check = sev_check,
     .offer = sev_offer,
-    .stopped = sev_stopped,
+    .stopped = sev_hand_over_get_vcpus,
     .gone = sev_gone,
     .adopt = sev_adopt,
     .move = sev_move,
