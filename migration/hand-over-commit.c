@@ -29,47 +29,35 @@
 typedef struct PointOfNoReturn {
     HandOverSource *src;
     MigrationState *s;
-    QemuEvent over;
-    Error *err;
 } PointOfNoReturn;
 
-/*
- * In the main loop: it must not be polling the sockets that are closed here, or
- * the kernel would keep them open until that poll returns.
- */
-static void point_of_no_return_bh(void *opaque)
+static void pass_point_of_no_return(void *opaque, Error **errp)
 {
     PointOfNoReturn *point = opaque;
     HandOverSource *src = point->src;
     bool ok = point->s->state == MIGRATION_STATUS_DEVICE;
 
     if (!ok) {
-        error_setg(&point->err, "the hand-over was cancelled");
+        error_setg(errp, "the hand-over was cancelled");
     } else if (src->child) {
-        ok = hand_over_resources_release(src->claimed, src->n_claimed,
-                                         &point->err);
+        ok = hand_over_resources_release(src->claimed, src->n_claimed, errp);
         src->released = ok;
     }
     src->committed = ok;
-    qemu_event_set(&point->over);
 }
 
-/* From here on only the destination's answer, or its death, decides who runs */
+/*
+ * From here on only the destination's answer, or its death, decides who runs.
+ *
+ * In the main loop: it must not be polling the sockets that are closed here, or
+ * the kernel would keep them open until that poll returns.
+ */
 static bool point_of_no_return(HandOverSource *src, MigrationState *s,
                                Error **errp)
 {
     PointOfNoReturn point = { .src = src, .s = s };
 
-    qemu_event_init(&point.over, false);
-    aio_bh_schedule_oneshot(qemu_get_aio_context(), point_of_no_return_bh,
-                            &point);
-    qemu_event_wait(&point.over);
-    qemu_event_destroy(&point.over);
-    if (point.err) {
-        error_propagate(errp, point.err);
-        return false;
-    }
-    return true;
+    return hand_over_run_in_main_loop(pass_point_of_no_return, &point, errp);
 }
 
 /*

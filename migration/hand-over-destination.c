@@ -10,11 +10,9 @@
 
 #include "qemu/osdep.h"
 #include "qemu/coroutine.h"
-#include "qemu/cutils.h"
 #include "qemu/error-report.h"
 #include "qemu/hand-over-resource.h"
 #include "qemu/main-loop.h"
-#include "qemu/sockets.h"
 #include "qemu/timer.h"
 #include "qapi/error.h"
 #include "exec/target_page.h"

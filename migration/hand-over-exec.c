@@ -11,7 +11,6 @@
 #include <spawn.h>
 #include <sys/wait.h>
 #include <glib-unix.h>
-#include "qemu/ctype.h"
 #include "qemu/cutils.h"
 #include "qemu/error-report.h"
 #include "qemu/hand-over-resource.h"
@@ -44,19 +43,12 @@ static bool argv_names(char **argv, int number)
 {
     for (; *argv; argv++) {
         const char *p = *argv;
+        uint64_t n;
 
-        while (*p) {
-            const char *end;
-            uint64_t n;
-
-            if (!qemu_isdigit(*p)) {
-                p++;
-                continue;
-            }
-            if (qemu_strtou64(p, &end, 10, &n) == 0 && n == number) {
+        while (hand_over_next_number(&p, &n)) {
+            if (n == number) {
                 return true;
             }
-            p = end;
         }
     }
     return false;

@@ -210,6 +210,13 @@ void hand_over_incoming_failed(const Error *err);
  * Both.
  */
 
+/*
+ * Migration thread, BQL not held: call @func in the main loop, and wait until it
+ * has returned.  False with @errp set if @func has set an error.
+ */
+bool hand_over_run_in_main_loop(void (*func)(void *opaque, Error **errp),
+                                void *opaque, Error **errp);
+
 /* In migration.c: begin an outgoing migration on a connected channel */
 bool migration_start_on_channel(MigrationState *s, QIOChannel *ioc,
                                 Error **errp);

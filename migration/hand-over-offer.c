@@ -73,8 +73,7 @@ static bool hello(HandOverSource *src, Error **errp)
     hand_over_figures_peer(src->peer.pid);
 
     for (claimed = msg->u.hello.claimed; claimed; claimed = claimed->next) {
-        src->claimed = g_renew(uint32_t, src->claimed,
-                                  src->n_claimed + 1);
+        src->claimed = g_renew(uint32_t, src->claimed, src->n_claimed + 1);
         src->claimed[src->n_claimed++] = claimed->value;
     }
     return true;

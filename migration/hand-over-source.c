@@ -28,6 +28,36 @@
 
 static HandOverSource *source;
 
+typedef struct MainLoopCall {
+    void (*func)(void *opaque, Error **errp);
+    void *opaque;
+    QemuEvent over;
+    Error *err;
+} MainLoopCall;
+
+static void main_loop_call_bh(void *opaque)
+{
+    MainLoopCall *call = opaque;
+
+    call->func(call->opaque, &call->err);
+    qemu_event_set(&call->over);
+}
+
+bool hand_over_run_in_main_loop(void (*func)(void *opaque, Error **errp),
+                                void *opaque, Error **errp)
+{
+    MainLoopCall call = { .func = func, .opaque = opaque };
+
+    qemu_event_init(&call.over, false);
+    aio_bh_schedule_oneshot(qemu_get_aio_context(), main_loop_call_bh, &call);
+    qemu_event_wait(&call.over);
+    qemu_event_destroy(&call.over);
+    if (call.err) {
+        error_propagate(errp, call.err);
+        return false;
+    }
+    return true;
+}
 
 static HandOverSource *source_new(void)
 {
@@ -280,7 +310,6 @@ void hand_over_source_wait_cancelled(void)
 
 void hand_over_source_cancel(MigrationState *s)
 {
-    QIOChannel *ioc = qemu_file_get_ioc(s->to_dst_file);
     /*
      * Wake up the migration thread, whatever it waits for.  Once the
      * destination has the whole stream, the connection to it must stay open
@@ -290,6 +319,7 @@ void hand_over_source_cancel(MigrationState *s)
     if (hand_over_stage() < HAND_OVER_STAGE_LOAD) {
         qemu_file_shutdown(s->to_dst_file);
     } else {
-        qio_channel_shutdown(ioc, QIO_CHANNEL_SHUTDOWN_READ, NULL);
+        qio_channel_shutdown(qemu_file_get_ioc(s->to_dst_file),
+                             QIO_CHANNEL_SHUTDOWN_READ, NULL);
     }
 }

@@ -143,19 +143,9 @@ static bool decide(MigrationState *s, bool *hand_over, Error **errp)
     return true;
 }
 
-typedef struct Decided {
-    MigrationState *s;
-    QemuEvent notified;
-    Error *err;
-} Decided;
-
-static void decided_bh(void *opaque)
+static void call_setup_notifiers(void *opaque, Error **errp)
 {
-    Decided *decided = opaque;
-
-    migration_call_notifiers(decided->s, MIG_EVENT_PRECOPY_SETUP,
-                             &decided->err);
-    qemu_event_set(&decided->notified);
+    migration_call_notifiers(opaque, MIG_EVENT_PRECOPY_SETUP, errp);
 }
 
 /*
@@ -164,17 +154,7 @@ static void decided_bh(void *opaque)
  */
 static bool notify_decided(MigrationState *s, Error **errp)
 {
-    Decided decided = { .s = s };
-
-    qemu_event_init(&decided.notified, false);
-    aio_bh_schedule_oneshot(qemu_get_aio_context(), decided_bh, &decided);
-    qemu_event_wait(&decided.notified);
-    qemu_event_destroy(&decided.notified);
-    if (decided.err) {
-        error_propagate(errp, decided.err);
-        return false;
-    }
-    return true;
+    return hand_over_run_in_main_loop(call_setup_notifiers, s, errp);
 }
 
 bool hand_over_source_switch(MigrationState *s, Error **errp)

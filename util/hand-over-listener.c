@@ -251,6 +251,23 @@ void hand_over_inherit_listener(int fd, int source_fd)
     g_array_append_val(inherited, in);
 }
 
+bool hand_over_next_number(const char **text, uint64_t *number)
+{
+    const char *p = *text;
+
+    while (*p && !qemu_isdigit(*p)) {
+        p++;
+    }
+    *text = p;
+    if (!*p) {
+        return false;
+    }
+    if (qemu_strtou64(p, text, 10, number) < 0) {
+        *number = UINT64_MAX;
+    }
+    return true;
+}
+
 void hand_over_inherit_reserve(char **argv)
 {
     int holder = eventfd(0, EFD_CLOEXEC);
@@ -258,19 +275,9 @@ void hand_over_inherit_reserve(char **argv)
 
     for (; holder >= 0 && *argv; argv++) {
         const char *p = *argv;
+        uint64_t number;
 
-        while (*p) {
-            const char *end;
-            uint64_t number;
-
-            if (!qemu_isdigit(*p)) {
-                p++;
-                continue;
-            }
-            if (qemu_strtou64(p, &end, 10, &number) < 0) {
-                number = UINT64_MAX;
-            }
-            p = end;
+        while (hand_over_next_number(&p, &number)) {
             if (number == holder) {
                 named = true;
             } else if (number > STDERR_FILENO && number <= INT_MAX &&

@@ -105,6 +105,12 @@ void hand_over_inherit_begin(void);
 void hand_over_inherit_listener(int fd, int source_fd);
 
 /*
+ * Find the next decimal number in *@text, which is moved behind it.  UINT64_MAX
+ * stands for one that is too large.  False if there is none.
+ */
+bool hand_over_next_number(const char **text, uint64_t *number);
+
+/*
  * Destination, before anything is opened: reserve all numbers that @argv names,
  * so that QEMU's own files don't get them, until hand_over_inherit_numbers().
  */
